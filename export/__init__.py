@@ -1,0 +1,1 @@
+"""Checkpoint to model package: ONNX graphs, manifest, parity sample."""

@@ -1,0 +1,1 @@
+"""PyTorch networks of wm_ros: tokenizer, TTT memory, denoiser. Knows nothing of ROS."""

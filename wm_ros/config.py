@@ -1,0 +1,111 @@
+"""Every knob, declared once: frozen dataclasses with default, unit, range and a sentence.
+
+YAML, ROS parameters and the reference page are generated from these fields (`knob` metadata).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from wm_ros.datatypes import TensorSpec
+
+ARMS = ('ttt', 'none', 'window')
+
+
+def knob(default: Any, doc: str, *, unit: str = '', low: float | None = None,
+         high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """Declare a configuration field with what a user must know to set it."""
+    meta = {'doc': doc, 'unit': unit, 'low': low, 'high': high, 'choices': choices}
+    return field(default=default, metadata=meta)
+
+
+def check_knobs(config: Any) -> None:
+    """Raise ValueError naming the first field outside its declared range or choices."""
+    for item in fields(config):
+        value, meta = getattr(config, item.name), item.metadata
+        where = f'{type(config).__name__}.{item.name} = {value!r}'
+        if meta.get('choices') and value not in meta['choices']:
+            raise ValueError(f'{where}: expected one of {", ".join(meta["choices"])}')
+        numbers = value if isinstance(value, tuple) else (value,)
+        for number in numbers:
+            if isinstance(number, int | float):
+                if meta.get('low') is not None and number < meta['low']:
+                    raise ValueError(f'{where}: below the lowest allowed, {meta["low"]}')
+                if meta.get('high') is not None and number > meta['high']:
+                    raise ValueError(f'{where}: above the highest allowed, {meta["high"]}')
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of one world model. Travels in the manifest; nothing else decides a tensor's size."""
+
+    arm: str = knob('ttt', 'how the past is kept', choices=ARMS)
+    action_width: int = knob(11, 'entries of the action vector', low=1, high=512)
+    image_size: int = knob(64, 'side of the square frame', unit='px', low=32, high=256)
+    downsample: int = knob(8, 'pixels per latent cell and side', choices=(8,))
+    latent_channels: int = knob(8, 'channels of the latent', low=1, high=64)
+    tokenizer_width: int = knob(32, 'channels of the first tokenizer layer', low=8, high=128)
+    patch: int = knob(2, 'latent cells per token and side', low=1, high=4)
+    width: int = knob(128, 'width of the trunk', low=32, high=1024)
+    layers: int = knob(4, 'blocks of the trunk', low=1, high=24)
+    heads: int = knob(4, 'attention heads of the trunk', low=1, high=16)
+    writer_width: int = knob(96, 'width of the light writer', low=16, high=512)
+    write_tokens: int = knob(4, 'tokens written per frame', low=1, high=64)
+    memory_heads: int = knob(4, 'heads of the memory', low=1, high=16)
+    key_width: int = knob(64, 'Dk, rows of one memory head', low=8, high=256)
+    value_width: int = knob(32, 'Dv, columns of one memory head', low=8, high=256)
+    window: int = knob(16, 'frames kept by the window arm', low=1, high=256)
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+        if self.latent_size % self.patch:
+            raise ValueError(f'latent size {self.latent_size} is not a multiple of patch {self.patch}')
+        if self.tokens % self.write_tokens:
+            raise ValueError(f'{self.tokens} tokens do not group into {self.write_tokens} write tokens')
+
+    @property
+    def latent_size(self) -> int:
+        """Latent cells per side."""
+        return self.image_size // self.downsample
+
+    @property
+    def tokens(self) -> int:
+        """Trunk tokens per frame (N)."""
+        return (self.latent_size // self.patch) ** 2
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape [C, h, w] of one latent."""
+        return (self.latent_channels, self.latent_size, self.latent_size)
+
+    def memory_specs(self) -> tuple[TensorSpec, ...]:
+        """The tensors of one memory, batch axis left out.
+
+        `latents` [2, C, h, w]: x_t and x_{t-1}; `action` [A]: a_{t-1}. The `ttt` arm adds `fast_weights`
+        [heads, Dv, Dk]; the `window` arm `keys` [w, Nw, heads * Dk], `values` [w, Nw, heads * Dv] and
+        `filled` [w] (1 where a frame is held).
+        """
+        specs = [TensorSpec('latents', (2, *self.latent_shape)), TensorSpec('action', (self.action_width,))]
+        if self.arm == 'ttt':
+            specs.append(TensorSpec('fast_weights', (self.memory_heads, self.value_width, self.key_width)))
+        if self.arm == 'window':
+            rows = (self.window, self.write_tokens)
+            specs.append(TensorSpec('keys', (*rows, self.memory_heads * self.key_width)))
+            specs.append(TensorSpec('values', (*rows, self.memory_heads * self.value_width)))
+            specs.append(TensorSpec('filled', (self.window,)))
+        return tuple(specs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Build from a manifest; unknown or missing fields raise ValueError naming them."""
+        known = {item.name for item in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f'unknown model fields: {", ".join(unknown)}')
+        if missing := sorted(known - set(values)):
+            raise ValueError(f'missing model fields: {", ".join(missing)}')
+        return cls(**values)
