@@ -1,0 +1,73 @@
+"""Run one node until it is done or told to stop.
+
+A loop over `spin_once` is used because `spin()` of rclpy loses a few SIGINT/SIGTERM. An exception in a
+callback is logged; it does not end the process.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.logging import get_logger
+
+if TYPE_CHECKING:
+    from rclpy.executors import Executor
+    from rclpy.node import Node
+
+LONGEST_WAIT_S = 0.2
+
+AnyNode = TypeVar('AnyNode', bound='Node')
+
+
+def run(build: Callable[[], AnyNode], step: Callable[[AnyNode], float | None] | None = None,
+        args: list[str] | None = None) -> int:
+    """Initialise rclpy, build a node, spin it, tear everything down.
+
+    Args:
+        build: makes the node after rclpy is up.
+        step: called between events; returns the longest time to wait for the next event, in s, or
+            None when the node is done.
+        args: command line; None takes that of the process.
+
+    Returns:
+        Exit status: 0 after a signal or when done, 1 when `build` raised ValueError or OSError (logged).
+    """
+    rclpy.init(args=args)
+    node: AnyNode | None = None
+    executor: Executor | None = None
+    try:
+        try:
+            node = build()
+        except (ValueError, OSError) as error:
+            get_logger('wm_ros').fatal(str(error))
+            return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while rclpy.ok():
+            wait_s = LONGEST_WAIT_S if step is None else step(node)
+            if wait_s is None:
+                break
+            spin_once(executor, node, min(wait_s, LONGEST_WAIT_S))
+        return 0
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    finally:
+        if executor is not None:
+            executor.shutdown()
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def spin_once(executor: Executor, node: Node, timeout_s: float) -> None:
+    """Handle one event; a callback that raises is logged, not fatal."""
+    try:
+        executor.spin_once(timeout_sec=timeout_s)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        raise
+    except Exception:
+        node.get_logger().error(f'a callback failed:\n{traceback.format_exc()}')
