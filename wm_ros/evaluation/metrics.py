@@ -29,7 +29,7 @@ SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
 def changed_mask(before_HWC: ImageArray, after_HWC: ImageArray, threshold: int = CHANGE_THRESHOLD,
                  dilation_px: int = CHANGE_DILATION_PX) -> BoolArray:
-    """Return the bool [H, W] pixels with a channel that moved by more than `threshold`, dilated."""
+    """Return the bool [H, W] pixels with a channel that moved by more than the threshold."""
     difference_HWC = np.abs(before_HWC.astype(np.int16) - after_HWC)
     moved_HW: BoolArray = (difference_HWC > threshold).any(-1)
     if dilation_px == 0:
