@@ -1,0 +1,158 @@
+# Every target sets up what it needs, once: stamp files in the virtual environment say what is there.
+#
+#   make demo                     the main job, from nothing
+#   make setup ENGINES=gpu        another set of engines: ort | gpu | openvino, comma between
+#   make PYTHON=python3.12 VENV=.venv312 test
+#
+# Where a ROS distribution is sourced (ROS_DISTRO is set) it is used as it is: the environment sees the
+# system's packages, nothing of ROS is installed, and colcon builds wm_ros_msgs into install/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+ENGINES ?= ort,openvino
+# The CPU build where pip finds one. Installed before anything that could pull another.
+TORCH ?= torch==2.13.0
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p tools/check_machine.py 2>/dev/null && { echo $$p; exit; }; done; echo python3)
+
+comma := ,
+ifneq ($(and $(filter ort,$(subst $(comma), ,$(ENGINES))),$(filter gpu,$(subst $(comma), ,$(ENGINES)))),)
+$(error ENGINES=$(ENGINES): onnxruntime (ort) and onnxruntime-gpu (gpu) share an import name, choose one)
+endif
+
+venv := $(abspath $(VENV))
+py := $(venv)/bin/python
+pip := $(py) -m pip --disable-pip-version-check install -qq --progress-bar off
+interfaces := msg/package.xml msg/CMakeLists.txt $(wildcard msg/*/*.msg msg/*/*.srv msg/*/*.action)
+
+export PATH := $(venv)/bin:$(PATH)
+export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+# Engines get their threads from the configuration; this is for what numpy and OpenCV would take.
+export OMP_NUM_THREADS ?= 1
+
+ifdef ROS_DISTRO
+venv_options := --system-site-packages
+ros_extras :=
+constraints := $(venv)/constraints.txt
+run := source install/local_setup.bash && $(py)
+else
+export AMENT_PREFIX_PATH := $(venv)
+venv_options :=
+ros_extras := ros,rosbuild,
+constraints := constraints.txt
+run := $(py)
+endif
+
+# --- set-up ------------------------------------------------------------------------------------------
+
+.PHONY: setup setup-train setup-test
+setup: $(venv)/.interfaces  ## the robot's side: ROS 2, engines, simulator; no torch
+setup-train: $(venv)/.interfaces $(venv)/.train  ## beside it what training and export need: torch
+setup-test: $(venv)/.interfaces $(venv)/.train $(venv)/.test
+
+$(venv)/.made:
+	$(PYTHON) tools/check_machine.py
+	@echo "[setup] virtual environment $(VENV) with $$($(PYTHON) --version)"
+	$(PYTHON) -m venv $(venv_options) $(venv)
+	touch $@
+
+# On a sourced distribution its own numpy stays: the messages' extensions are compiled against it.
+$(venv)/constraints.txt: constraints.txt | $(venv)/.made
+	grep -viE '^(numpy|opencv|setuptools|ros-|colcon|matplotlib|contourpy|onnx|ml_dtypes)' $< > $@
+	$(py) -c 'import numpy; print("numpy==" + numpy.__version__)' >> $@
+
+$(venv)/.robot: setup.py $(constraints) tools/patch_wheels.py | $(venv)/.made
+	@echo "[setup] robot side: $(ros_extras)$(ENGINES),sim"
+	$(pip) -c $(constraints) 'setuptools<80'
+	$(pip) -c $(constraints) --no-build-isolation -e '.[$(ros_extras)$(ENGINES),sim]'
+	@$(py) -c 'import importlib.metadata as m, sys; \
+	    both = {"onnxruntime", "onnxruntime-gpu"} <= {d.name for d in m.distributions()}; \
+	    sys.exit("onnxruntime and onnxruntime-gpu are both in $(VENV) and share an import name: make clean-venv" if both else 0)'
+	$(py) tools/patch_wheels.py
+	touch $@
+
+$(venv)/.interfaces: $(interfaces) $(venv)/.robot
+	@echo "[setup] wm_ros_msgs, generated and compiled"
+ifdef ROS_DISTRO
+	@command -v colcon > /dev/null || { echo "wm_ros set-up: no colcon: apt install python3-colcon-common-extensions" >&2; exit 1; }
+	colcon build --packages-select wm_ros_msgs
+else
+	@mkdir -p build
+	@{ cmake -S msg -B build/wm_ros_msgs-$(notdir $(venv)) -G Ninja -DCMAKE_INSTALL_PREFIX=$(venv) \
+	        -DPython3_EXECUTABLE=$(py) -DBUILD_TESTING=OFF \
+	    && cmake --build build/wm_ros_msgs-$(notdir $(venv)) \
+	    && cmake --install build/wm_ros_msgs-$(notdir $(venv)); } > build/wm_ros_msgs.log 2>&1 \
+	    || { tail -40 build/wm_ros_msgs.log >&2; echo "wm_ros set-up: wm_ros_msgs did not build, see build/wm_ros_msgs.log" >&2; exit 1; }
+endif
+	touch $@
+
+$(venv)/.train: setup.py $(constraints) | $(venv)/.robot
+	@echo "[setup] training side: $(TORCH)"
+	$(pip) '$(TORCH)'
+	$(pip) -c $(constraints) --no-build-isolation -e '.[train]'
+	touch $@
+
+$(venv)/.test: setup.py $(constraints) | $(venv)/.robot
+	@echo "[setup] test tools"
+	$(pip) -c $(constraints) --no-build-isolation -e '.[test]'
+	touch $@
+
+# --- the robot's side --------------------------------------------------------------------------------
+
+.PHONY: demo demo-real quality
+demo: setup  ## simulator, node and recorder on real ROS 2 for one episode: out/demo/report.html
+	$(run) -m wm_ros.nodes.demo $(ARGS)
+
+demo-real: setup-train  ## the same on a real robot's recording, after training on it: out/demo_real
+	$(run) -m training.main real
+	$(run) -m wm_ros.nodes.demo_real $(ARGS)
+
+quality: setup  ## measure the shipped package: out/quality/quality.json (SEED= PAIRS=)
+	$(run) -m wm_ros.evaluation.quality $(if $(SEED),--seed $(SEED)) $(if $(PAIRS),--pairs $(PAIRS)) $(ARGS)
+
+# --- training ----------------------------------------------------------------------------------------
+
+.PHONY: train train-tiny train-baselines
+train: setup-train  ## from nothing to packages/tabletop_small, resumable, about 100 minutes on 2 cores
+	$(run) -m training.main tabletop $(ARGS)
+
+train-tiny: setup-train  ## the same program in 3 minutes on a rasterised world
+	$(run) -m training.main tiny $(ARGS)
+
+train-baselines: setup-train  ## the none and window packages beside it
+	$(run) -m training.main baselines $(ARGS)
+
+# --- checks ------------------------------------------------------------------------------------------
+
+.PHONY: test lint build
+test: lint  ## set-up, lint and all tests, in under 10 minutes on 2 cores
+	$(run) -m pytest $(ARGS)
+
+lint: setup-test  ## ruff, mypy, import-linter
+	ruff check .
+	$(py) -m mypy
+	lint-imports
+
+build: setup  ## colcon build of both packages into install/
+	colcon build --event-handlers console_cohesion+
+	@echo "now: source install/setup.bash"
+
+# --- housekeeping ------------------------------------------------------------------------------------
+
+.PHONY: constraints clean clean-venv help
+constraints: setup-test
+	@$(py) -m pip freeze --all --exclude-editable
+
+clean:  ## remove what was built and measured, keep the environment
+	rm -rf build install log out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -f $(venv)/.interfaces
+
+clean-venv:  ## remove the environment
+	rm -rf $(venv)
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
