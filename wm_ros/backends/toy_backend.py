@@ -1,0 +1,82 @@
+"""An engine without an engine, for tests: plain numpy in place of the four graphs, deterministic
+and cheap.
+
+It keeps the meaning of every input: the latent is the pooled image, the prediction is the last
+latent moved by the action plus a little noise, the fast weights move towards an outer product of
+what was seen (and only with gate 1). `wm_ros.toy_package` writes a package directory for it.
+
+Axes: B batch, C channels, H W cells or pixels, A action, D noise draws.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wm_ros.backends.base import GraphInputs, GraphOutputs
+from wm_ros.config import ModelConfig
+from wm_ros.datatypes import FloatArray
+from wm_ros.manifest import memory_input, memory_output
+from wm_ros.model_package import ModelPackage
+
+COLOURS = 3
+ACTION_GAIN, NOISE_GAIN, WRITE_GAIN = 0.1, 0.02, 0.25
+
+
+class ToyBackend:
+    """See the module text."""
+
+    def __init__(self, package: ModelPackage, reason: str = '') -> None:
+        self.name = 'toy'
+        self.precision = 'fp32'
+        self.reason = reason
+        self._model = package.model
+
+    def run(self, graph: str, inputs: GraphInputs) -> GraphOutputs:
+        """See `Backend.run`."""
+        return run_toy(self._model, graph, inputs)
+
+
+def run_toy(model: ModelConfig, graph: str, inputs: GraphInputs) -> GraphOutputs:
+    """Compute one graph for a model of these shapes."""
+    if graph == 'encode':
+        return {'latent': _encode(model, inputs['image'])}
+    if graph == 'decode':
+        cells = inputs['latent'][:, :COLOURS]
+        return {'image': cells.repeat(model.downsample, axis=2).repeat(model.downsample, axis=3)}
+    if graph == 'predict':
+        last = inputs[memory_input('latents')][:, 0]
+        move = inputs['action'].mean(1) - 0.5 * inputs[memory_input('action')].mean(1)
+        noise = inputs['noise'].mean(1)
+        return {'latent': last + ACTION_GAIN * move[:, None, None, None] + NOISE_GAIN * noise}
+    return _write(model, inputs)
+
+
+def _encode(model: ModelConfig, image_BCHW: FloatArray) -> FloatArray:
+    batch, side, cell = image_BCHW.shape[0], model.latent_size, model.downsample
+    latent = np.zeros((batch, *model.latent_shape), np.float32)
+    pooled = image_BCHW.reshape(batch, COLOURS, side, cell, side, cell).mean((3, 5))
+    latent[:, :COLOURS] = pooled[:, : model.latent_channels]
+    return latent
+
+
+def _write(model: ModelConfig, inputs: GraphInputs) -> GraphOutputs:
+    latent, gate = inputs['latent'], inputs['gate']
+    after = {
+        'latents': np.stack([latent, inputs[memory_input('latents')][:, 0]], 1),
+        'action': inputs['action'].copy(),
+    }
+    seen = np.resize(latent.mean((2, 3)), (latent.shape[0], model.key_width))
+    if model.arm == 'ttt':
+        before = inputs[memory_input('fast_weights')]
+        target = np.broadcast_to(seen[:, None, None, :], before.shape)
+        after['fast_weights'] = before + gate[:, None, None, None] * WRITE_GAIN * (target - before)
+    if model.arm == 'window':
+        for name in ('keys', 'values'):
+            before = inputs[memory_input(name)]
+            row = np.broadcast_to(latent.mean((1, 2, 3))[:, None, None, None], before[:, :1].shape)
+            after[name] = np.concatenate([before[:, 1:], row], 1)
+        after['filled'] = np.concatenate([inputs[memory_input('filled')][:, 1:], gate[:, None]], 1)
+    return {
+        memory_output(name): np.ascontiguousarray(array, np.float32)
+        for name, array in after.items()
+    }

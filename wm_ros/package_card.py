@@ -1,0 +1,87 @@
+"""The readable card of a model package, for `wm inspect`: what it is, whether it is whole, whether
+engines agree.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from wm_ros import parity
+from wm_ros.backends import EngineUnavailable, resolve_backend
+from wm_ros.manifest import GRAPHS
+from wm_ros.model_package import ModelPackage, PackageError, find_package
+
+
+def inspect_package(path: str | Path, check: bool = False, console: Console | None = None) -> int:
+    """Print a package's card; with `check`, replay its sample on every CPU engine and compare
+    them.
+
+    Returns:
+        0 when everything holds, 1 when the package is refused or engines disagree.
+    """
+    console = console or Console()
+    try:
+        package = ModelPackage.load(find_package(str(path)))
+        console.print(card(package))
+        if not check:
+            return 0
+        reports = [*_samples(package), parity.check_engines(package)]
+    except (PackageError, EngineUnavailable) as error:
+        console.print(f'[red]refused[/red] {error}', soft_wrap=True, highlight=False)
+        return 1
+    for report in reports:
+        console.print(str(report), soft_wrap=True, highlight=False)
+    return 0 if all(report.ok for report in reports) else 1
+
+
+def _samples(package: ModelPackage) -> list[parity.ParityReport]:
+    engines = [('onnxruntime', 'fp32'), ('openvino', 'fp32'), ('auto', 'auto')]
+    return [
+        parity.check_sample(package, resolve_backend(kind, package, precision=precision))
+        for kind, precision in engines
+    ]
+
+
+def card(package: ModelPackage) -> Table:
+    """Return the card as a table of rows."""
+    manifest, model = package.manifest, package.model
+    provenance = manifest.provenance
+    table = Table('', package.name, show_lines=False)
+    steps = ', '.join(f'{step:g}' for step in manifest.sampler.steps)
+    entries = ', '.join(
+        f'{e.name} [{e.low:g}, {e.high:g}] {e.unit}' for e in manifest.contract.entries
+    )
+    total = sum(package.graph_path(graph).stat().st_size for graph in GRAPHS)
+    graphs = ', '.join(
+        f'{graph} {package.graph_path(graph).stat().st_size / 1e6:.2f} MB' for graph in GRAPHS
+    )
+    memory = ', '.join(f'{spec.name} {list(spec.shape)}' for spec in manifest.memory)
+    for name, text in (
+        ('directory', str(package.path)),
+        ('sha256', package.sha256),
+        ('licence', manifest.licence),
+        (
+            'provenance',
+            f'{provenance.command} at {provenance.commit}, {provenance.date}',
+        ),
+        ('arm', model.arm),
+        (
+            'frame',
+            f'{model.image_size} x {model.image_size} px, latent {list(model.latent_shape)}',
+        ),
+        ('trunk', f'{model.layers} layers of width {model.width}, {model.tokens} tokens'),
+        (
+            'sampler',
+            f'{len(manifest.sampler.steps)} steps at {steps}, {manifest.sampler.noise} noise',
+        ),
+        ('memory', f'{manifest.state_bytes} bytes: {memory}'),
+        ('contract', f'{manifest.contract.name} at {manifest.contract.rate_hz:g} Hz'),
+        ('actions', entries),
+        ('graphs', f'{graphs}; {total / 1e6:.2f} MB'),
+        ('renderer', manifest.renderer or 'none'),
+    ):
+        table.add_row(name, text)
+    return table

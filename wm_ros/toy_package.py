@@ -1,0 +1,54 @@
+"""A model package for tests that only the toy backend can run: it loads, passes its parity sample
+and runs a node.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from wm_ros.backends.toy_backend import run_toy
+from wm_ros.config import ModelConfig
+from wm_ros.contract import StreamContract
+from wm_ros.manifest import GRAPHS, PRECISIONS, FileRef, Manifest, ParityRef, Provenance, Sampler
+from wm_ros.model_package import MANIFEST, ModelPackage, sha256_of
+from wm_ros.parity import make_inputs, record, write_sample
+
+
+def write_toy_package(
+    path: Path, contract: StreamContract, *, model: ModelConfig | None = None, name: str = 'toy'
+) -> ModelPackage:
+    """Write a package that only the toy backend can run, and load it.
+
+    Args:
+        path: directory to make; its graph files say what they are and are no ONNX.
+        contract: decides action width and image size unless `model` is given.
+        model: shapes; must fit the contract.
+        name: name in the manifest.
+    """
+    if model is None:
+        model = ModelConfig(action_width=contract.action_width, image_size=contract.image_size)
+    sampler = Sampler((1.0, 0.5))
+    path.mkdir(parents=True, exist_ok=True)
+    for graph in GRAPHS:
+        (path / f'{graph}.toy').write_text(f'toy graph {graph}: only the toy backend runs it\n')
+    inputs = make_inputs(model, sampler, frames=4, seed=0)
+    expected = record(model, lambda graph, arrays: run_toy(model, graph, arrays), inputs)
+    write_sample(path / 'parity.npz', inputs, expected)
+    manifest = Manifest(
+        name=name,
+        licence='Apache-2.0',
+        provenance=Provenance(command='write_toy_package', commit='none', date='none'),
+        model=model,
+        contract=contract,
+        sampler=sampler,
+        renderer=None,
+        graphs={
+            graph: FileRef(f'{graph}.toy', sha256_of(path / f'{graph}.toy')) for graph in GRAPHS
+        },
+        parity=ParityRef(
+            'parity.npz', sha256_of(path / 'parity.npz'), dict.fromkeys(PRECISIONS, 1e-6)
+        ),
+    )
+    (path / MANIFEST).write_text(json.dumps(manifest.to_dict(), indent=1))
+    return ModelPackage.load(path)
