@@ -71,7 +71,8 @@ def data_files() -> list[tuple[str, list[str]]]:
 setup(
     name=PACKAGE,
     version='0.1.0',
-    description='Real-time robotics world model: remembered and predicted camera frames in ROS 2.',
+    description='Real-time robotics world model: '
+                'remembered and predicted camera frames as ROS 2 topics.',
     license='Apache-2.0',
     maintainer='wm_ros maintainers',
     maintainer_email='wm_ros@example.org',
@@ -99,6 +100,7 @@ setup(
             'world_model_node = wm_ros.nodes.world_model_node:main',
             'sim_node = wm_ros.nodes.sim_node:main',
             'recorder_node = wm_ros.nodes.recorder_node:main',
+            'player_node = wm_ros.nodes.player_node:main',
         ],
     },
 )

@@ -1,0 +1,92 @@
+"""wm_ros_msgs: documented, installed as written here, and able to carry what it must."""
+
+import array
+import math
+import re
+from pathlib import Path
+
+import pytest
+from ament_index_python.packages import get_package_share_directory
+from rclpy.serialization import deserialize_message, serialize_message
+from wm_ros_msgs.msg import Action, MemoryStatus, ModelInfo, Prediction
+from wm_ros_msgs.srv import LoadMemory, ResetMemory, SaveMemory
+
+SOURCE = Path(__file__).parents[2] / 'msg'
+FILES = sorted([*SOURCE.glob('msg/*.msg'), *SOURCE.glob('srv/*.srv')])
+SERVICES = (ResetMemory, SaveMemory, LoadMemory)
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+@pytest.mark.parametrize('path', FILES, ids=names(FILES))
+def test_every_group_of_fields_is_commented(path: Path) -> None:
+    """A block of lines starts with a comment; constants explain themselves."""
+    blocks: list[list[str]] = [[]]
+    for line in path.read_text().splitlines():
+        if line.strip() in ('', '---'):
+            blocks.append([])
+        else:
+            blocks[-1].append(line)
+    assert blocks[0][0].startswith('# '), 'the file does not say what it is for'
+    fields = 0
+    for block in blocks:
+        lines = [line for line in block if '=' not in line.split('#')[0]]
+        fields += sum(not line.startswith('#') for line in lines)
+        if any(not line.startswith('#') for line in lines):
+            previous_comment = lines[0].startswith('#')
+            assert previous_comment or lines[0] == 'bool success', f'{path.name}: {lines[0]}'
+    assert fields > 0
+
+
+@pytest.mark.parametrize('path', FILES, ids=names(FILES))
+def test_installed_interface_is_the_one_in_the_repository(path: Path) -> None:
+    """Catches an environment that was not rebuilt after a change (`make setup`)."""
+    installed = Path(get_package_share_directory('wm_ros_msgs')) / path.parent.name / path.name
+    assert installed.read_text() == path.read_text()
+
+
+def test_prediction_survives_the_wire() -> None:
+    message = Prediction(horizon=3, index=2**40, latency_ms=1.5, package='tabletop_small')
+    message.header.stamp.sec, message.header.frame_id = 7, 'camera'
+    message.source_stamp.nanosec = 999_999_999
+    message.image.data = array.array('B', bytes(range(256)) * 48)
+    copy = deserialize_message(serialize_message(message), Prediction)
+    assert copy == message
+    assert bytes(copy.image.data[:256]) == bytes(range(256))
+
+
+def test_action_is_single_precision_and_any_length() -> None:
+    message = Action(values=array.array('f', [0.1, -2.0, math.inf]))
+    copy = deserialize_message(serialize_message(message), Action)
+    assert copy.values.typecode == 'f'
+    assert list(copy.values) == list(message.values)
+
+
+def test_status_and_model_info_survive_the_wire() -> None:
+    status = MemoryStatus(
+        frames=2**33, state_bytes=36_000, finite=True, rejected_names=['nan_action'],
+        rejected_counts=array.array('Q', [3]), drift_psnr=math.nan)
+    copy = deserialize_message(serialize_message(status), MemoryStatus)
+    assert (copy.frames, list(copy.rejected_counts)) == (2**33, [3])
+    assert math.isnan(copy.drift_psnr)
+    info = ModelInfo(name='x', action_names=['a', 'b'], action_low=array.array('f', [-1, 0]))
+    assert deserialize_message(serialize_message(info), ModelInfo) == info
+
+
+def test_error_codes_are_unique_and_success_is_zero() -> None:
+    seen: dict[int, str] = {}
+    for service in SERVICES:
+        text = (SOURCE / 'srv' / f'{service.__name__}.srv').read_text()
+        codes = {name: int(value) for name, value in re.findall(r'uint16 ([A-Z_]+)=(\d+)', text)}
+        assert {name: getattr(service.Response, name) for name in codes} == codes
+        assert codes.pop('NONE') == 0 and service.Response().error_code == 0
+        assert not set(codes.values()) & set(seen), f'{service.__name__} repeats a code of {seen}'
+        seen |= {code: f'{service.__name__}.{name}' for name, code in codes.items()}
+    assert {name.split('.')[1] for name in seen.values()} >= {'NOT_ACTIVE', 'UNKNOWN'}
+
+
+def test_wrong_types_are_refused_in_tests() -> None:
+    with pytest.raises(AssertionError):
+        Prediction(horizon=-1)
