@@ -78,7 +78,7 @@ class CommandTrack:
         return self._commands[place - 1] if place else None
 
     def at(self, at_ns: int) -> CommandValues | None:
-        """Return what is commanded at an instant, float64 [E], or None before the first command."""
+        """Return what is commanded at an instant, float64 [E]; None before the first command."""
         command = self._in_force(at_ns)
         return None if command is None else command.values_E
 
