@@ -69,8 +69,10 @@ def open_bag(path: str | Path) -> Iterator[AnyReader]:
             f'cannot read bag {path}: {error or type(error).__name__} '
             f'(cut short or not closed? try: wm bag recover {path})'
         ) from error
-    with reader:
+    try:
         yield reader
+    finally:
+        reader.close()
 
 
 def bag_info(path: str | Path) -> BagInfo:
