@@ -45,7 +45,7 @@ class ModelConfig:
     image_size: int = knob(64, 'side of the square frame', unit='px', low=32, high=256)
     downsample: int = knob(8, 'pixels per latent cell and side', choices=(8,))
     latent_channels: int = knob(8, 'channels of the latent', low=1, high=64)
-    tokenizer_width: int = knob(32, 'channels of the first tokenizer layer', low=8, high=128)
+    tokenizer_width: int = knob(24, 'channels of the first tokenizer layer', low=8, high=128)
     patch: int = knob(2, 'latent cells per token and side', low=1, high=4)
     width: int = knob(128, 'width of the trunk', low=32, high=1024)
     layers: int = knob(4, 'blocks of the trunk', low=1, high=24)
@@ -120,7 +120,9 @@ class RuntimeConfig:
     contract: str = knob('', 'stream contract YAML of this robot; empty takes the one in the '
                              'package. It must fit the model')
     backend: str = knob('auto', 'engine that runs the graphs; auto is resolved once, at configure',
-                        choices=('auto', 'tensorrt', 'onnxruntime', 'openvino', 'toy'))
+                        choices=('auto', 'tensorrt', 'cuda', 'openvino', 'onnxruntime', 'toy'))
+    precision: str = knob('auto', 'arithmetic of the engine; auto is its own choice',
+                          choices=('auto', 'fp32', 'bf16', 'fp16'))
     threads: int = knob(1, 'threads of the engine', low=1, high=64)
     horizon: int = knob(1, 'frames to predict ahead; beyond 1 on a fork, the last command held',
                         unit='frames', low=1, high=64)

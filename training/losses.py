@@ -1,0 +1,124 @@
+"""What is minimised: flow matching for the teacher, causal consistency or ODE regression for the student.
+
+Rows are independent: each predicts the successor of one frame from the memory as it stood then. History is the
+ground truth (teacher forcing), lightly noised at times so that forks, which read their own predictions, stay
+in distribution. Equations: reference Causal Forcing++ (2605.15141), sections on stages 1 and 2.
+
+Axes: B clips, T frames, R loss frames, rows = B * R, C H W latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.world_model import LatentWorldModel
+from training.shards import Batch
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Prediction problems: memory and action before, latent after (the first axis of everything is rows)."""
+
+    target_CHW: Tensor
+    action_A: Tensor
+    memory: dict[str, Tensor]
+
+
+def shift_time(u: Tensor, shift: float) -> Tensor:
+    """t(u) = s u / (1 + (s - 1) u): moves flow time towards noise for s > 1."""
+    return shift * u / (1 + (shift - 1) * u)
+
+
+def sample_time(rows: int, shift: float, at_noise: float, generator: torch.Generator) -> Tensor:
+    """Logit-normal flow times, shifted, with a share `at_noise` of rows exactly at t = 1.
+
+    Without the shift the answer can be read from x_t and the memory gets no gradient.
+    """
+    t = shift_time(torch.sigmoid(torch.randn(rows, generator=generator)), shift)
+    return torch.where(torch.rand(rows, generator=generator) < at_noise, torch.ones(rows), t)
+
+
+def history(batch: Batch, noisy_share: float, level: float, dropped: float,
+            generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return the latents that are seen and written (some noised) and the write gate [B, T] (some dropped)."""
+    latents = batch.latents_BTCHW
+    clips, frames = latents.shape[:2]
+    noisy = (torch.rand(clips, frames, generator=generator) < noisy_share).float()
+    sigma = noisy * torch.rand(clips, frames, generator=generator) * level
+    sigma = sigma.view(clips, frames, 1, 1, 1)
+    seen = (1 - sigma) * latents + sigma * torch.randn(latents.shape, generator=generator)
+    gate = (torch.rand(clips, frames, generator=generator) >= dropped).float()
+    return seen, gate
+
+
+def rows_of(model: LatentWorldModel, batch: Batch, seen_BTCHW: Tensor, gate_BT: Tensor) -> Rows:
+    """Scan the clips and cut out the prediction problems of a batch."""
+    clip = torch.arange(len(batch.frames_BR)).unsqueeze(1)
+    long = model.states_at(seen_BTCHW, batch.actions_BTA, gate_BT, batch.frames_BR)
+    memory = model.memory_at(seen_BTCHW, batch.actions_BTA, long, batch.frames_BR)
+    target = batch.latents_BTCHW[clip, batch.frames_BR + 1].flatten(0, 1)
+    return Rows(target, batch.actions_BTA[clip, batch.frames_BR].flatten(0, 1), memory)
+
+
+def flow_loss(model: LatentWorldModel, rows: Rows, t: Tensor, generator: torch.Generator) -> Tensor:
+    """|v(x_t, t) - (eps - x_0)|^2, mean over everything."""
+    eps = torch.randn(rows.target_CHW.shape, generator=generator)
+    x = _at(rows.target_CHW, eps, t)
+    return F.mse_loss(model.velocity(x, t, rows.action_A, rows.memory), eps - rows.target_CHW)
+
+
+def _at(clean: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    t = t.view(-1, 1, 1, 1)
+    return (1 - t) * clean + t * eps
+
+
+def _clean(model: LatentWorldModel, x: Tensor, t: Tensor, rows: Rows) -> Tensor:
+    """G(x_t, t) = x_t - t v(x_t, t); the identity at t = 0."""
+    return x - t.view(-1, 1, 1, 1) * model.velocity(x, t, rows.action_A, rows.memory)
+
+
+def consistency_loss(student: LatentWorldModel, target: LatentWorldModel, teacher: LatentWorldModel, rows: Rows,
+                     grid: Tensor, at_noise: float, generator: torch.Generator) -> Tensor:
+    """Causal consistency distillation over one cell of the grid, terminal pair included.
+
+    |G_student(x_tn, tn) - sg G_target(xhat_tn+1, tn+1)|^2 with xhat one Euler step of the teacher.
+
+    Args:
+        grid: falling flow times, the first 1 and the last 0.
+        at_noise: share of rows that start at t = 1.
+    """
+    count = len(rows.target_CHW)
+    n = torch.randint(len(grid) - 1, (count,), generator=generator)
+    n = torch.where(torch.rand(count, generator=generator) < at_noise, torch.zeros_like(n), n)
+    now, after = grid[n], grid[n + 1]
+    eps = torch.randn(rows.target_CHW.shape, generator=generator)
+    x = _at(rows.target_CHW, eps, now)
+    with torch.no_grad():
+        v = teacher.velocity(x, now, rows.action_A, rows.memory)
+        stepped = x - (now - after).view(-1, 1, 1, 1) * v
+        goal = torch.where(after.view(-1, 1, 1, 1) > 0, _clean(target, stepped, after, rows), stepped)
+    return F.mse_loss(_clean(student, x, now, rows), goal)
+
+
+def ode_loss(student: LatentWorldModel, teacher: LatentWorldModel, rows: Rows, steps: tuple[float, ...],
+             solver_steps: int, generator: torch.Generator) -> Tensor:
+    """ODE regression: at the student's own flow times, the endpoint of the teacher's Euler solution."""
+    count = len(rows.target_CHW)
+    t = torch.tensor(steps)[torch.randint(len(steps), (count,), generator=generator)]
+    eps = torch.randn(rows.target_CHW.shape, generator=generator)
+    start = _at(rows.target_CHW, eps, t)
+    with torch.no_grad():
+        goal = solve(teacher, start, t, rows, solver_steps)
+    return F.mse_loss(_clean(student, start, t, rows), goal)
+
+
+def solve(model: LatentWorldModel, x: Tensor, t: Tensor, rows: Rows, steps: int) -> Tensor:
+    """Follow the model's probability-flow ODE from flow time t [rows] to 0 in equal Euler steps."""
+    for i in range(steps):
+        now = t * (1 - i / steps)
+        x = x - (t / steps).view(-1, 1, 1, 1) * model.velocity(x, now, rows.action_A, rows.memory)
+    return x

@@ -1,0 +1,141 @@
+"""Latent shards: practice clips as fp16 latents on disk, and the sampler of training windows.
+
+Frames are rendered (or read from bags) by a `World`, encoded once by the frozen tokenizer and kept as one
+flat memory map: clips may differ in length. Nothing here is committed; the same seeds give the same shards.
+
+Axes: B clips of a batch, T frames, R loss frames, C H W latent, A action, F facts.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from models.autoencoder import Autoencoder
+from training.world import Clip, World
+from wm_ros.preprocess import to_model
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch: windows of clips and the frames whose successor is predicted.
+
+    Attributes:
+        latents_BTCHW: float32.
+        actions_BTA: float32, a_t.
+        frames_BR: int64, loss frames: the model predicts frame + 1.
+    """
+
+    latents_BTCHW: Tensor
+    actions_BTA: Tensor
+    frames_BR: Tensor
+
+
+def encode(autoencoder: Autoencoder, images_THWC: np.ndarray, chunk: int = 256) -> np.ndarray:
+    """Return fp16 latents [T, C, h, w] of uint8 frames."""
+    out = []
+    with torch.inference_mode():
+        for start in range(0, len(images_THWC), chunk):
+            image = torch.from_numpy(to_model(images_THWC[start:start + chunk]))
+            out.append(autoencoder.encode(image).half().numpy())
+    return np.concatenate(out)
+
+
+def _practice(job: tuple[World, int, int]) -> Clip:
+    world, seed, frames = job
+    return world.practice(seed, frames)
+
+
+def write_shards(folder: Path, world: World, autoencoder: Autoencoder, *, seeds: range, frames: int,
+                 workers: int = 1) -> None:
+    """Play, encode and store one practice clip per seed; done shards are left as they are."""
+    wanted = {'seeds': [seeds.start, seeds.stop], 'frames': frames}
+    index = folder / 'index.json'
+    if index.exists() and json.loads(index.read_text())['wanted'] == wanted:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lengths: list[int] = []
+    jobs = [(world, seed, frames) for seed in seeds]
+    with (ProcessPoolExecutor(workers) as pool, (folder / 'latents.f16').open('wb') as latents,
+          (folder / 'actions.f32').open('wb') as actions, (folder / 'visible.u8').open('wb') as visible):
+        clips = pool.map(_practice, jobs) if workers > 1 else map(_practice, jobs)
+        for clip in track(clips, 'render and encode', total=len(jobs)):
+            encode(autoencoder, clip.images_THWC).tofile(latents)
+            clip.actions_TA.astype(np.float32).tofile(actions)
+            clip.visible_TF.astype(np.uint8).tofile(visible)
+            lengths.append(len(clip.images_THWC))
+    facts = clip.visible_TF.shape[1]
+    index.write_text(json.dumps({'wanted': wanted, 'lengths': lengths, 'facts': facts}))
+
+
+class Shards:
+    """Random windows of stored clips, with half of the loss frames on reveals."""
+
+    def __init__(self, folder: Path, latent_shape: tuple[int, int, int], action_width: int) -> None:
+        """Map the shards of a folder; FileNotFoundError when `write_shards` has not finished there."""
+        index = json.loads((folder / 'index.json').read_text())
+        self.lengths = np.array(index['lengths'])
+        self.starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        total = int(self.lengths.sum())
+        self.latents = np.memmap(folder / 'latents.f16', np.float16, 'r', shape=(total, *latent_shape))
+        self.actions = np.fromfile(folder / 'actions.f32', np.float32).reshape(total, action_width)
+        self.visible = np.fromfile(folder / 'visible.u8', np.uint8).reshape(total, index['facts']).astype(bool)
+
+    def sample(self, rng: np.random.Generator, *, clips: int, frames: int, loss_frames: int,
+               event_share: float = 0.5, lag_power: float = 0.7) -> Batch:
+        """Draw windows of equal length and their loss frames.
+
+        Event frames are those before which a fact was hidden and after which it shows, drawn with
+        probability ~ lag ** lag_power (the window's start counts as last seen for a first reveal).
+        """
+        frames = min(frames, int(self.lengths.max()))
+        able = np.flatnonzero(self.lengths >= frames)
+        chosen = rng.choice(able, clips)
+        rows, picks = [], []
+        for clip in chosen:
+            start = self.starts[clip] + rng.integers(self.lengths[clip] - frames + 1)
+            window = slice(int(start), int(start) + frames)
+            rows.append(window)
+            picks.append(_loss_frames(rng, self.visible[window], loss_frames, event_share, lag_power))
+        return Batch(
+            torch.from_numpy(np.stack([self.latents[w] for w in rows]).astype(np.float32)),
+            torch.from_numpy(np.stack([self.actions[w] for w in rows])),
+            torch.from_numpy(np.stack(picks)),
+        )
+
+
+def reveal_events(visible_TF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return frames t such that a fact hidden at t shows at t + 1, and its lag since it was last seen."""
+    frames, lags = [], []
+    for fact in range(visible_TF.shape[1]):
+        shown = visible_TF[:, fact]
+        onsets = np.flatnonzero(~shown[:-1] & shown[1:])
+        seen = np.flatnonzero(shown)
+        before = np.searchsorted(seen, onsets) - 1
+        last = np.where(before >= 0, seen[np.maximum(before, 0)], 0)
+        frames.append(onsets)
+        lags.append(onsets + 1 - last)
+    return np.concatenate(frames or [np.zeros(0, int)]), np.concatenate(lags or [np.zeros(0, int)])
+
+
+def _loss_frames(rng: np.random.Generator, visible_TF: np.ndarray, count: int, event_share: float,
+                 lag_power: float) -> np.ndarray:
+    picks = rng.integers(1, len(visible_TF) - 1, count)
+    events, lags = reveal_events(visible_TF)
+    usable = events > 0
+    events, lags = events[usable], lags[usable]
+    wanted = round(count * event_share)
+    if len(events) and wanted:
+        weights = lags.astype(float) ** lag_power
+        picks[:wanted] = rng.choice(events, wanted, p=weights / weights.sum())
+        # Half of the reveals are taken a frame or two later, while the lid still rises.
+        later = rng.integers(0, 3, wanted) * (rng.random(wanted) < 0.5)
+        picks[:wanted] = np.minimum(picks[:wanted] + later, len(visible_TF) - 2)
+    return picks
