@@ -11,6 +11,8 @@ Axes: A entries of the action vector, in the order of the sources and of their e
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,3 +218,24 @@ class StreamContract:
                 f"contract {self.name!r} does not fit the model's {model_contract.name!r} "
                 f'(found against expected): {"; ".join(found)}'
             )
+
+
+def find_contract(name: str | Path) -> Path:
+    """Return the file of a contract given by path or by name.
+
+    Names are looked up in `contracts/` of the repository, then in `share/wm_ros/contracts` of
+    every prefix in AMENT_PREFIX_PATH and of this Python.
+
+    Raises:
+        ContractError: nothing there; the text lists where it was looked for.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
+    folders = [Path(__file__).resolve().parents[1] / 'contracts']
+    folders += [Path(p) / 'share' / 'wm_ros' / 'contracts' for p in (*prefixes, sys.prefix)]
+    for folder in folders:
+        if Path(name).name == str(name) and (folder / f'{name}.yaml').is_file():
+            return folder / f'{name}.yaml'
+    looked = ', '.join(str(folder) for folder in folders)
+    raise ContractError(f'no contract {str(name)!r}: not a file, and not found in {looked}')

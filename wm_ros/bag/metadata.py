@@ -36,12 +36,14 @@ def write_metadata(
         start_ns: log time of the first message, 0 when there is none.
         end_ns: log time of the last message.
     """
-    count = sum(topic.messages for topic in topics)
-    span: dict[str, Any] = {
-        'duration': {'nanoseconds': end_ns - start_ns},
-        'starting_time': {'nanoseconds_since_epoch': start_ns},
-        'message_count': count,
-    }
+
+    def span() -> dict[str, Any]:  # made twice: YAML would write a shared value as an alias
+        return {
+            'duration': {'nanoseconds': end_ns - start_ns},
+            'starting_time': {'nanoseconds_since_epoch': start_ns},
+            'message_count': sum(topic.messages for topic in topics),
+        }
+
     listed = [
         {
             'topic_metadata': {
@@ -58,12 +60,12 @@ def write_metadata(
     content = {
         'version': VERSION,
         'storage_identifier': 'mcap',
-        **span,
+        **span(),
         'topics_with_message_count': listed,
         'compression_format': '',
         'compression_mode': '',
         'relative_file_paths': [file_name],
-        'files': [{'path': file_name, **span}],
+        'files': [{'path': file_name, **span()}],
         'custom_data': None,
         'ros_distro': 'jazzy',
     }

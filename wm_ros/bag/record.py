@@ -64,17 +64,20 @@ class BagRecorder:
         """
         self._mcap.add_topic(topic, msgtype, definition or definition_of(msgtype))
 
-    def write(self, topic: str, data: bytes | memoryview, log_ns: int) -> None:
-        """Record one message.
+    def write(self, topic: str, msgtype: str, data: bytes | memoryview, log_ns: int) -> None:
+        """Record one message; a topic that was not announced is announced by its type.
 
         Args:
-            topic: announced before.
+            topic: its name.
+            msgtype: its message type, the same for every message of the topic.
             data: its CDR bytes.
             log_ns: time of receipt.
 
         Raises:
-            BagError: unknown topic, a negative time, or the recorder is closed.
+            BagError: unknown type, another type than before, negative time, closed recorder.
         """
+        if not self._mcap.holds(topic, msgtype):
+            self.add_topic(topic, msgtype)
         self._mcap.write(topic, data, log_ns)
 
     def flush(self) -> None:
@@ -127,6 +130,10 @@ class McapFile:
     def messages(self) -> int:
         """Messages written so far."""
         return sum(topic.messages for topic in self._topics.values())
+
+    def holds(self, topic: str, msgtype: str) -> bool:
+        """Return whether the topic is announced with this type."""
+        return topic in self._topics and self._topics[topic].msgtype == msgtype
 
     def add_topic(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from pathlib import Path
 
 from rosbags.interfaces.typing import Typesdict
@@ -26,6 +27,7 @@ def message_folder() -> Path:
         BagError: neither exists, naming where it looked.
     """
     prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
+    prefixes.append(sys.prefix)
     places = [Path(__file__).resolve().parents[2] / 'msg' / 'msg']
     places += [Path(prefix) / 'share' / MESSAGE_PACKAGE / 'msg' for prefix in prefixes]
     for place in places:

@@ -1,0 +1,76 @@
+"""Frames and commands into a bag as a robot would have sent them: for simulators and tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wm_ros.bag.record import BagRecorder
+from wm_ros.bag.types import BagError, ros_types
+from wm_ros.contract import StreamContract
+from wm_ros.datatypes import ImageArray
+from wm_ros.sources import ACTION, IMAGE
+
+
+def header(stamp_ns: int, frame_id: str = '') -> Any:
+    """Make a std_msgs/msg/Header."""
+    types = ros_types().types
+    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    stamp = types['builtin_interfaces/msg/Time'](sec=seconds, nanosec=nanoseconds)
+    return types['std_msgs/msg/Header'](stamp=stamp, frame_id=frame_id)
+
+
+def image_bytes(image_HWC: ImageArray, stamp_ns: int, frame_id: str = '') -> bytes:
+    """Serialise a uint8 RGB image [H, W, 3] as sensor_msgs/msg/Image, rgb8."""
+    height, width, _ = image_HWC.shape
+    message = ros_types().types[IMAGE](
+        header=header(stamp_ns, frame_id),
+        height=height,
+        width=width,
+        encoding='rgb8',
+        is_bigendian=0,
+        step=width * 3,
+        data=np.ascontiguousarray(image_HWC).reshape(-1),
+    )
+    return bytes(ros_types().serialize_cdr(message, IMAGE))
+
+
+def action_bytes(values_A: npt.ArrayLike, stamp_ns: int) -> bytes:
+    """Serialise commands in their own units, in order, as wm_ros_msgs/msg/Action."""
+    message = ros_types().types[ACTION](
+        header=header(stamp_ns), values=np.asarray(values_A, np.float32)
+    )
+    return bytes(ros_types().serialize_cdr(message, ACTION))
+
+
+class StreamRecorder:
+    """Writes what a simple contract describes: raw images and one Action topic.
+
+    Args:
+        recorder: an open bag.
+        contract: names the topics.
+
+    Raises:
+        BagError: the contract's camera is not raw, or its commands are not one Action topic.
+    """
+
+    def __init__(self, recorder: BagRecorder, contract: StreamContract) -> None:
+        types = (contract.camera.type, *(source.type for source in contract.actions))
+        if types != (IMAGE, ACTION):
+            raise BagError(f'contract {contract.name!r} has {types}, expected {(IMAGE, ACTION)}')
+        self._recorder = recorder
+        self._camera, self._command = contract.camera.topic, contract.actions[0].topic
+        recorder.add_topic(self._camera, IMAGE)
+        recorder.add_topic(self._command, ACTION)
+
+    def write_frame(self, image_HWC: ImageArray, stamp_ns: int, frame_id: str = 'camera') -> None:
+        """Record one frame, received at its stamp."""
+        self._recorder.write(
+            self._camera, IMAGE, image_bytes(image_HWC, stamp_ns, frame_id), stamp_ns
+        )
+
+    def write_action(self, values_A: npt.ArrayLike, stamp_ns: int) -> None:
+        """Record one command, received at its stamp."""
+        self._recorder.write(self._command, ACTION, action_bytes(values_A, stamp_ns), stamp_ns)
