@@ -6,6 +6,7 @@ drawing; `play` runs a plan on a TableTop. Axes: T frames, A action, F facts, H 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from wm_ros.sim.script import Script
 from wm_ros.sim.world import BLOCK_X_M, BLOCK_Y_M, FACTS, PALETTE, Layout
 
 KINDS = ('free', 'push', 'practice', 'cup', 'drawer', 'view')
+RESTING = 3
 
 
 @dataclass(frozen=True)
@@ -116,21 +118,46 @@ def plan_episode(kind: str, seed: int, frames: int | None = None) -> EpisodePlan
 
 
 def _practise(script: Script, frames: int) -> None:
+    """Reveal by skewed weights; now and then a fact rests, so that long lags occur too."""
     rng, redraw = script.rng, 0
-    weights = np.ones(len(FACTS))
+    weights_F = np.ones(len(FACTS))
+    rests: dict[str, int] = {}
     while script.frame < frames:
         if script.frame >= redraw:
-            weights = np.exp(1.5 * rng.standard_normal(len(FACTS)))
+            weights_F = np.exp(1.5 * rng.standard_normal(len(FACTS)))
             redraw = script.frame + 300
-        fact = FACTS[int(rng.choice(len(FACTS), p=weights / weights.sum()))]
-        led = fact.startswith('cup') and rng.random() < 0.6
-        script.prepare(fact, led)
-        if fact.startswith('view'):
-            script.reveal(fact, False, int(rng.integers(5, 7)), int(rng.integers(0, 5)), 0)
+        due = [fact for fact, end in rests.items() if end <= script.frame]
+        if due:
+            fact = due[0]
+            del rests[fact]
         else:
-            up, down = (int(n) for n in rng.choice((4, 8), 2, p=(0.75, 0.25)))
-            script.reveal(fact, led, up, int(rng.integers(0, 4)), down)
+            awake_F = weights_F * [fact not in rests for fact in FACTS]
+            fact = FACTS[int(rng.choice(len(FACTS), p=awake_F / awake_F.sum()))]
+        _reveal(script, fact)
+        if len(rests) < RESTING and rng.random() < 0.3:
+            rests[fact] = script.frame + _rest(rng, frames - script.frame)
         script.wait(int(rng.integers(2, 14)))
+
+
+def _rest(rng: np.random.Generator, left: int) -> int:
+    """Draw how long a fact stays hidden, so that its return still fits into the frames left."""
+    if rng.random() < 0.5:
+        rest = math.exp(rng.uniform(math.log(120), math.log(600)))
+    else:
+        rest = rng.uniform(600, 1600)
+    return int(rest if rest < left - 20 else rng.uniform(0.3, 0.95) * left)
+
+
+def _reveal(script: Script, fact: str) -> None:
+    """Open and close one container at a random pace."""
+    rng = script.rng
+    led = fact.startswith('cup') and rng.random() < 0.6
+    script.prepare(fact, led)
+    if fact.startswith('view'):
+        script.reveal(fact, False, int(rng.integers(5, 7)), int(rng.integers(0, 5)), 0)
+    else:
+        up, down = (int(n) for n in rng.choice((4, 8), 2, p=(0.75, 0.25)))
+        script.reveal(fact, led, up, int(rng.integers(0, 4)), down)
 
 
 def _finish(kind: str, seed: int, layout: Layout, script: Script, frames: int) -> EpisodePlan:

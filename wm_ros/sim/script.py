@@ -166,7 +166,7 @@ class Script:
 
     def _wander(self) -> Iterator[None]:
         rng = self.rng
-        goal = (rng.uniform(-0.21, 0.21), rng.uniform(*BACK_Y_M), rng.uniform(0.04, 0.34))
+        goal = (rng.uniform(-0.21, 0.21), rng.uniform(*BACK_Y_M), rng.uniform(0.03, 0.22))
         self._command['gripper'] = float(rng.integers(0, 5)) / 4
         yield from self._go(goal, rng.uniform(0.02, w.ARM_STEP_M))
         for _ in range(int(rng.integers(0, 3))):

@@ -19,7 +19,7 @@ RATE_HZ = 25.0
 ACTION_NAMES = ('x', 'y', 'z', 'gripper', 'lid_0', 'lid_1', 'lid_2', 'occluder', 'drawer', 'pan', 'tilt')
 ACTION_UNITS = ('m', 'm', 'm', '1', '1', '1', '1', '1', '1', 'rad', 'rad')
 ACTION_LIMITS: tuple[tuple[float, float], ...] = (
-    (-0.22, 0.22), (-0.20, 0.16), (0.02, 0.40), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0),
+    (-0.22, 0.22), (-0.26, 0.16), (0.02, 0.40), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0),
     (0.0, 1.0), (0.0, 1.0), (-0.75, 0.75), (-0.15, 0.15))
 
 FACTS = ('cup_0', 'cup_1', 'cup_2', 'drawer', 'occluder', 'view_left', 'view_right')
@@ -48,7 +48,7 @@ HOME_M = (0.0, 0.10, 0.24)
 # The block: half side, and where its centre may go.
 BLOCK_HALF_M = 0.022
 BLOCK_X_M = (-0.03, 0.03)
-BLOCK_Y_M = (-0.20, -0.13)
+BLOCK_Y_M = (-0.20, -0.14)
 TIP_RADIUS_M = 0.014
 
 # Camera: the pan and tilt axes pass through the optical centre, so turning it changes no occlusion.
