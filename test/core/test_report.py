@@ -15,15 +15,21 @@ from wm_ros.evaluation import pictures, report
 def moving_square(total: int = 40, size: int = 32, wrong_at: int = 25) -> report.Recording:
     camera = np.full((total, size, size, 3), 60, np.uint8)
     for t in range(total):
-        camera[t, 8:14, t % (size - 6):t % (size - 6) + 6] = (220, 40, 40)
+        camera[t, 8:14, t % (size - 6) : t % (size - 6) + 6] = (220, 40, 40)
     prediction = camera.copy()
     prediction[wrong_at] = 255
     predicted = np.ones(total, bool)
     predicted[0] = False
     stamps = 1_000_000_000 + np.arange(total, dtype=np.int64) * 40_000_000
-    return report.Recording(camera, prediction, predicted, stamps,
-                            latency_ms=[4.0, 5.0, 9.0], memory_bytes=[1e8, 1.1e8],
-                            moments_ns={'cup <0> opens': int(stamps[12])})
+    return report.Recording(
+        camera,
+        prediction,
+        predicted,
+        stamps,
+        latency_ms=[4.0, 5.0, 9.0],
+        memory_bytes=[1e8, 1.1e8],
+        moments_ns={'cup <0> opens': int(stamps[12])},
+    )
 
 
 @pytest.fixture(scope='module')
@@ -50,9 +56,9 @@ def test_video_shows_camera_prediction_and_difference(written: Path) -> None:
         frames = [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
         assert float(container.streams.video[0].average_rate) == 25
     assert len(frames) == 40
-    panels = np.split(frames[25][pictures.LABEL_PX:], 3, 1)
+    panels = np.split(frames[25][pictures.LABEL_PX :], 3, 1)
     assert abs(panels[0].mean() - 60) < 20 and panels[1].min() > 240
-    gap = frames[20][pictures.LABEL_PX:, 2 * panels[0].shape[1]:]
+    gap = frames[20][pictures.LABEL_PX :, 2 * panels[0].shape[1] :]
     assert gap.mean() < 12  # the prediction was exact
 
 
@@ -73,20 +79,25 @@ def test_curves_stand_beside_copy_last() -> None:
 
 def test_copy_last_of_a_longer_horizon_copies_an_older_frame() -> None:
     near = moving_square()
-    far = report.Recording(near.camera_THWC, near.prediction_THWC, near.predicted_T,
-                           near.stamps_ns_T, horizon=5)
-    assert (report.quality_over_time(far).copy_last_T[10]
-            < report.quality_over_time(near).copy_last_T[10])
+    far = report.Recording(
+        near.camera_THWC, near.prediction_THWC, near.predicted_T, near.stamps_ns_T, horizon=5
+    )
+    assert (
+        report.quality_over_time(far).copy_last_T[10]
+        < report.quality_over_time(near).copy_last_T[10]
+    )
 
 
 def test_recordings_that_do_not_fit_are_refused() -> None:
     good = moving_square()
     with pytest.raises(ValueError, match='one entry per camera frame'):
-        report.Recording(good.camera_THWC, good.prediction_THWC[:-1], good.predicted_T,
-                         good.stamps_ns_T)
+        report.Recording(
+            good.camera_THWC, good.prediction_THWC[:-1], good.predicted_T, good.stamps_ns_T
+        )
     with pytest.raises(ValueError, match='prediction of none'):
-        report.Recording(good.camera_THWC, good.prediction_THWC, np.zeros(40, bool),
-                         good.stamps_ns_T)
+        report.Recording(
+            good.camera_THWC, good.prediction_THWC, np.zeros(40, bool), good.stamps_ns_T
+        )
 
 
 def test_sheet_names_rows_of_unequal_length() -> None:

@@ -27,8 +27,12 @@ SSIM_WINDOW_PX = 11
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
 
-def changed_mask(before_HWC: ImageArray, after_HWC: ImageArray, threshold: int = CHANGE_THRESHOLD,
-                 dilation_px: int = CHANGE_DILATION_PX) -> BoolArray:
+def changed_mask(
+    before_HWC: ImageArray,
+    after_HWC: ImageArray,
+    threshold: int = CHANGE_THRESHOLD,
+    dilation_px: int = CHANGE_DILATION_PX,
+) -> BoolArray:
     """Return the bool [H, W] pixels with a channel that moved by more than the threshold."""
     difference_HWC = np.abs(before_HWC.astype(np.int16) - after_HWC)
     moved_HW: BoolArray = (difference_HWC > threshold).any(-1)
@@ -47,8 +51,9 @@ def difference_mask(*images_HWC: ImageArray) -> BoolArray:
     return mask_HW
 
 
-def mean_squared_error(a_HWC: ImageArray, b_HWC: ImageArray,
-                       mask_HW: BoolArray | None = None) -> float:
+def mean_squared_error(
+    a_HWC: ImageArray, b_HWC: ImageArray, mask_HW: BoolArray | None = None
+) -> float:
     """Return the mean squared difference over the mask (whole frame when None), in [0, 1].
 
     Raises:
@@ -109,8 +114,9 @@ def ssim(a_HWC: ImageArray, b_HWC: ImageArray, mask_HW: BoolArray | None = None)
     return float(map_HW[mask_HW].mean())
 
 
-def two_alternative(prediction_HWC: ImageArray, truth_HWC: ImageArray,
-                    twin_HWC: ImageArray) -> float:
+def two_alternative(
+    prediction_HWC: ImageArray, truth_HWC: ImageArray, twin_HWC: ImageArray
+) -> float:
     """Return 1 if the prediction is nearer the truth than the twin where those differ, else 0.
 
     A tie gives 0.5. A picture half-way between both, or one that does not depend on which is true,
@@ -142,8 +148,9 @@ class Identification:
     half_palette: float
 
 
-def identify(prediction_HWC: ImageArray, candidates_KHWC: ImageArray,
-             true_index: int) -> Identification:
+def identify(
+    prediction_HWC: ImageArray, candidates_KHWC: ImageArray, true_index: int
+) -> Identification:
     """Compare a prediction with one render per candidate colour, [K, H, W, C].
 
     Raises:
@@ -155,14 +162,18 @@ def identify(prediction_HWC: ImageArray, candidates_KHWC: ImageArray,
     errors_K = [distance(prediction_HWC, image_HWC, mask_HW) for image_HWC in candidates_KHWC]
     smallest = min(errors_K)
     winners = [index for index, error in enumerate(errors_K) if error == smallest]
-    pairs = [distance(candidates_KHWC[i], candidates_KHWC[j], mask_HW)
-             for i in range(len(candidates_KHWC)) for j in range(i)]
+    pairs = [
+        distance(candidates_KHWC[i], candidates_KHWC[j], mask_HW)
+        for i in range(len(candidates_KHWC))
+        for j in range(i)
+    ]
     score = 1.0 / len(winners) if true_index in winners else 0.0
     return Identification(score, winners[0], smallest, min(pairs) / 2)
 
 
-def bootstrap_lower(scores: npt.ArrayLike, rng: np.random.Generator, *, confidence: float = 0.95,
-                    draws: int = 2000) -> float:
+def bootstrap_lower(
+    scores: npt.ArrayLike, rng: np.random.Generator, *, confidence: float = 0.95, draws: int = 2000
+) -> float:
     """Return the one-sided lower confidence bound of the mean, by the percentile bootstrap.
 
     Args:

@@ -26,14 +26,18 @@ td.number{font-variant-numeric:tabular-nums}
 def page(title: str, parts: Iterable[str]) -> str:
     """Return a whole HTML page; `parts` are HTML and go in as they are."""
     name = html.escape(title)
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
-            f'<style>{STYLE}</style></head><body><h1>{name}</h1>{"".join(parts)}</body></html>\n')
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
+        f'<style>{STYLE}</style></head><body><h1>{name}</h1>{"".join(parts)}</body></html>\n'
+    )
 
 
 def tiles(figures: Mapping[str, str]) -> str:
     """Return one box per figure: the value large, what it is below."""
-    boxes = (f'<div class="tile"><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>'
-             for name, value in figures.items())
+    boxes = (
+        f'<div class="tile"><b>{html.escape(value)}</b><span>{html.escape(name)}</span></div>'
+        for name, value in figures.items()
+    )
     return f'<div class="tiles">{"".join(boxes)}</div>'
 
 
@@ -48,9 +52,10 @@ def flatten(values: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, 
 
 def table(values: Mapping[str, Any]) -> str:
     """Return nested dictionaries as a table of dotted name and value."""
-    rows = ''.join(f'<tr><td>{html.escape(name)}</td>'
-                   f'<td class="number">{html.escape(_text(value))}</td></tr>'
-                   for name, value in flatten(values))
+    rows = ''.join(
+        f'<tr><td>{html.escape(name)}</td><td class="number">{html.escape(_text(value))}</td></tr>'
+        for name, value in flatten(values)
+    )
     return f'<table>{rows}</table>'
 
 

@@ -45,8 +45,13 @@ def label(text: str, width_px: int, height_px: int = LABEL_PX) -> ImageArray:
     return strip
 
 
-def sheet(rows: Mapping[str, Sequence[ImageArray]], captions: Sequence[str] = (), *,
-          side_px: int = 128, label_width_px: int = 96) -> ImageArray:
+def sheet(
+    rows: Mapping[str, Sequence[ImageArray]],
+    captions: Sequence[str] = (),
+    *,
+    side_px: int = 128,
+    label_width_px: int = 96,
+) -> ImageArray:
     """Return one picture: a named row per entry, a column per frame, captions above the columns.
 
     Raises:
@@ -61,7 +66,7 @@ def sheet(rows: Mapping[str, Sequence[ImageArray]], captions: Sequence[str] = ()
         height = cells[0].shape[0]
         gap = np.full((height, GAP_PX, 3), PAPER, np.uint8)
         head = np.full((height, label_width_px, 3), PAPER, np.uint8)
-        head[height // 2 - LABEL_PX // 2:][:LABEL_PX] = label(name, label_width_px)
+        head[height // 2 - LABEL_PX // 2 :][:LABEL_PX] = label(name, label_width_px)
         lines.append(np.hstack([head, *(part for cell in cells for part in (cell, gap))]))
     width = lines[0].shape[1]
     if captions:
@@ -69,7 +74,7 @@ def sheet(rows: Mapping[str, Sequence[ImageArray]], captions: Sequence[str] = ()
         marks = [label(caption, column) for caption in captions]
         top = np.full((LABEL_PX, width, 3), PAPER, np.uint8)
         row = np.hstack(marks)
-        top[:, label_width_px:label_width_px + row.shape[1]] = row
+        top[:, label_width_px : label_width_px + row.shape[1]] = row
         lines.insert(0, top)
     gap_row = np.full((GAP_PX, width, 3), PAPER, np.uint8)
     return np.vstack([part for line in lines for part in (line, gap_row)])

@@ -54,13 +54,17 @@ class Recording:
     moments_ns: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lengths = {name: len(getattr(self, name)) for name in
-                   ('camera_THWC', 'prediction_THWC', 'predicted_T', 'stamps_ns_T')}
+        lengths = {
+            name: len(getattr(self, name))
+            for name in ('camera_THWC', 'prediction_THWC', 'predicted_T', 'stamps_ns_T')
+        }
         if len(set(lengths.values())) != 1:
             raise ValueError(f'a recording needs one entry per camera frame, found {lengths}')
         if self.camera_THWC.shape != self.prediction_THWC.shape:
-            raise ValueError(f'camera frames {self.camera_THWC.shape} and predictions '
-                             f'{self.prediction_THWC.shape} differ in shape')
+            raise ValueError(
+                f'camera frames {self.camera_THWC.shape} and predictions '
+                f'{self.prediction_THWC.shape} differ in shape'
+            )
         if not self.predicted_T.any():
             raise ValueError(f'{len(self.camera_THWC)} camera frames, prediction of none of them')
 
@@ -133,8 +137,11 @@ def choose_moments(recording: Recording, curves: Curves, each: int = 3) -> dict[
     known = np.flatnonzero(~np.isnan(curves.model_T))
     take('worst prediction', known[np.argsort(curves.model_T[known])], each)
     take('most in motion', known[np.argsort(-curves.changed_T[known])], each)
-    take('typical prediction', known[np.argsort(np.abs(
-        curves.model_T[known] - np.median(curves.model_T[known])))], 1)
+    take(
+        'typical prediction',
+        known[np.argsort(np.abs(curves.model_T[known] - np.median(curves.model_T[known])))],
+        1,
+    )
     return chosen
 
 
@@ -164,13 +171,20 @@ def side_by_side(recording: Recording) -> Iterator[ImageArray]:
         gap_HWC = pictures.difference(camera_HWC, predicted_HWC)
         panels = [pictures.enlarge(x, PANEL_PX) for x in (camera_HWC, predicted_HWC, gap_HWC)]
         width = panels[0].shape[1]
-        texts = (f'camera  {recording.seconds_T[t]:6.2f} s',
-                 f'predicted {recording.horizon} frame(s) ahead' if recording.predicted_T[t]
-                 else 'no prediction', f'difference x{pictures.DIFFERENCE_GAIN}')
-        picture = np.vstack([np.hstack([pictures.label(text, width) for text in texts]),
-                             np.hstack(panels)])
+        texts = (
+            f'camera  {recording.seconds_T[t]:6.2f} s',
+            f'predicted {recording.horizon} frame(s) ahead'
+            if recording.predicted_T[t]
+            else 'no prediction',
+            f'difference x{pictures.DIFFERENCE_GAIN}',
+        )
+        picture = np.vstack(
+            [np.hstack([pictures.label(text, width) for text in texts]), np.hstack(panels)]
+        )
         height, width = picture.shape[:2]
-        yield np.ascontiguousarray(picture[:height // 2 * 2, :width // 2 * 2])  # H.264 wants even
+        yield np.ascontiguousarray(
+            picture[: height // 2 * 2, : width // 2 * 2]
+        )  # H.264 wants even
 
 
 def _smooth(values_T: FloatSeries, window: int) -> FloatSeries:
@@ -180,7 +194,7 @@ def _smooth(values_T: FloatSeries, window: int) -> FloatSeries:
     known = ~np.isnan(windows).all(-1)
     result = np.full(len(windows), np.nan)
     result[known] = np.nanmedian(windows[known], -1)
-    return result[:len(values_T)]
+    return result[: len(values_T)]
 
 
 def draw_curves(recording: Recording, curves: Curves) -> bytes:
@@ -190,10 +204,13 @@ def draw_curves(recording: Recording, curves: Curves) -> bytes:
     whole, changed = figure.subplots(2, 1, sharex=True)
     seconds = recording.seconds_T
     for axis, model, last, text in (
-            (whole, curves.model_T, curves.copy_last_T, 'whole frame'),
-            (changed, curves.model_changed_T, curves.copy_last_changed_T, 'pixels that change')):
-        for values, name, colour in ((model, 'prediction', '#0b6e99'),
-                                     (last, 'copy of last frame', '#c0504d')):
+        (whole, curves.model_T, curves.copy_last_T, 'whole frame'),
+        (changed, curves.model_changed_T, curves.copy_last_changed_T, 'pixels that change'),
+    ):
+        for values, name, colour in (
+            (model, 'prediction', '#0b6e99'),
+            (last, 'copy of last frame', '#c0504d'),
+        ):
             axis.plot(seconds, _smooth(values, window), color=colour, label=name)
         axis.set_ylabel(f'PSNR, dB\n{text}')
         axis.grid(alpha=0.3)
@@ -206,8 +223,11 @@ def draw_curves(recording: Recording, curves: Curves) -> bytes:
 
 def draw_machine(recording: Recording) -> bytes | None:
     """Return the latency histogram and the memory curve as PNG, None if neither was recorded."""
-    wanted = [name for name, values in (('latency', recording.latency_ms),
-                                        ('memory', recording.memory_bytes)) if len(values)]
+    wanted = [
+        name
+        for name, values in (('latency', recording.latency_ms), ('memory', recording.memory_bytes))
+        if len(values)
+    ]
     if not wanted:
         return None
     figure = Figure(figsize=(5 * len(wanted), 2.6))
@@ -233,18 +253,26 @@ def draw_machine(recording: Recording) -> bytes | None:
 def summarise(curves: Curves) -> dict[str, float]:
     """Return the medians of the curves, dB, and the share of frames that beat the copy."""
     both = ~np.isnan(curves.model_changed_T)
-    figures = {'psnr_db': float(np.nanmedian(curves.model_T)),
-               'psnr_copy_last_db': float(np.nanmedian(curves.copy_last_T))}
+    figures = {
+        'psnr_db': float(np.nanmedian(curves.model_T)),
+        'psnr_copy_last_db': float(np.nanmedian(curves.copy_last_T)),
+    }
     if both.any():
         model, last = curves.model_changed_T[both], curves.copy_last_changed_T[both]
-        figures |= {'psnr_changed_db': float(np.median(model)),
-                    'psnr_changed_copy_last_db': float(np.median(last)),
-                    'share_better_than_copy': float((model > last).mean())}
+        figures |= {
+            'psnr_changed_db': float(np.median(model)),
+            'psnr_changed_copy_last_db': float(np.median(last)),
+            'share_better_than_copy': float((model > last).mean()),
+        }
     return figures
 
 
-def write_report(out_dir: Path, summary: Mapping[str, Any], recording: Recording,
-                 title: str = 'wm_ros: camera and prediction') -> Path:
+def write_report(
+    out_dir: Path,
+    summary: Mapping[str, Any],
+    recording: Recording,
+    title: str = 'wm_ros: camera and prediction',
+) -> Path:
     """Write `report.html` and `side_by_side.mp4` into `out_dir` and return the path of the page.
 
     Args:
@@ -257,20 +285,31 @@ def write_report(out_dir: Path, summary: Mapping[str, Any], recording: Recording
     curves = quality_over_time(recording)
     figures = summarise(curves)
     pictures.write_video(out_dir / 'side_by_side.mp4', side_by_side(recording), recording.rate_hz)
-    parts = [tiles({'predictions': f'{int(recording.predicted_T.sum())}',
-                    'length': f'{recording.seconds_T[-1]:.1f} s at {recording.rate_hz:.1f} Hz',
-                    'PSNR, pixels that change': _against(figures, 'psnr_changed'),
-                    'PSNR, whole frame': _against(figures, 'psnr')})]
+    parts = [
+        tiles(
+            {
+                'predictions': f'{int(recording.predicted_T.sum())}',
+                'length': f'{recording.seconds_T[-1]:.1f} s at {recording.rate_hz:.1f} Hz',
+                'PSNR, pixels that change': _against(figures, 'psnr_changed'),
+                'PSNR, whole frame': _against(figures, 'psnr'),
+            }
+        )
+    ]
     for text, t in choose_moments(recording, curves).items():
         strip = pictures.html_image(pictures.png(filmstrip(recording, t)), text)
         parts.append(f'<h2>{html.escape(text)}</h2>{strip}')
-    parts.append('<h2>Film</h2><video controls loop muted src="side_by_side.mp4"></video>'
-                 '<p>camera | prediction | difference: <code>side_by_side.mp4</code></p>')
-    parts.append('<h2>Quality over time</h2>'
-                 + pictures.html_image(draw_curves(recording, curves), 'PSNR over time'))
+    parts.append(
+        '<h2>Film</h2><video controls loop muted src="side_by_side.mp4"></video>'
+        '<p>camera | prediction | difference: <code>side_by_side.mp4</code></p>'
+    )
+    parts.append(
+        '<h2>Quality over time</h2>'
+        + pictures.html_image(draw_curves(recording, curves), 'PSNR over time')
+    )
     if machine := draw_machine(recording):
-        parts.append('<h2>Latency and memory</h2>'
-                     + pictures.html_image(machine, 'latency, memory'))
+        parts.append(
+            '<h2>Latency and memory</h2>' + pictures.html_image(machine, 'latency, memory')
+        )
     parts.append('<h2>Summary</h2>' + table({**summary, 'pictures': figures}))
     path = out_dir / 'report.html'
     path.write_text(page(title, parts), encoding='utf-8')
