@@ -1,14 +1,13 @@
 """Script: writes the command sequence of an episode, frame by frame, without drawing anything.
 
-A script has one cursor (the next frame) and two hands: `reveal` opens and closes one container, while the
-arm goes on with its own errands (wander behind the cups, push the block, carry a lid). The arm keeps to
-lanes in which it cannot cover a fact that shows: behind the cups, or down the middle in front of the middle
-cup, which is then not opened. Axes: T frames, A action, F facts.
+A script has two hands: `reveal` opens and closes a container while the arm goes on with its errands (wander
+behind the cups, push the block, carry a lid). The arm keeps to lanes in which it cannot cover a fact that
+shows: behind the cups, or down the middle past the middle cup, which is then not opened.
+Axes: T frames, A action, F facts.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,31 +15,35 @@ import numpy.typing as npt
 
 from wm_ros.datatypes import FloatArray
 from wm_ros.sim import world as w
+from wm_ros.sim.errands import FRONT_Y_M, GRIP_Z_M, Arm
 from wm_ros.sim.visibility import PAN_GRID_RAD, facts_large, facts_showing
 
-Point = tuple[float, float, float]
-FACT_ENTRY = {'cup_0': 'lid_0', 'cup_1': 'lid_1', 'cup_2': 'lid_2', 'drawer': 'drawer', 'occluder': 'occluder',
-              'view_left': 'pan', 'view_right': 'pan'}
-GRIP_Z_M = w.CUP_HEIGHT_M + 0.012
-BACK_Y_M = (0.105, 0.16)
-CARRY_Z_M = 0.20
-FRONT_Y_M = 0.09
+ENTRIES = {'cup_0': 'lid_0', 'cup_1': 'lid_1', 'cup_2': 'lid_2', 'drawer': 'drawer',
+           'occluder': 'occluder', 'view_left': 'pan', 'view_right': 'pan'}
 
 
 class Script:
     """Grows an action sequence; every `tick` is one frame."""
 
-    def __init__(self, layout: w.Layout, rng: np.random.Generator, push_share: float = 0.35) -> None:
+    def __init__(self, layout: w.Layout, rng: np.random.Generator, push_share: float = 0.35,
+                 sideways: bool = False) -> None:
+        """Start with everything closed.
+
+        Args:
+            rng: the only source of chance.
+            push_share: how many of the arm's errands push the block.
+            sideways: pushes may go left and right too; the hand may then cover a fact, so open nothing.
+        """
         self.rng = rng
-        self.state = w.start_state(layout)
-        self.push_share = push_share
-        self._rows: list[list[float]] = []
+        self._state = w.start_state(layout)
+        self._rows: list[FloatArray] = []
         self._showing: list[tuple[bool, ...]] = []
         self._large: list[tuple[bool, ...]] = []
         self._command = dict.fromkeys(w.ACTION_NAMES, 0.0)
         self._command.update(x=w.HOME_M[0], y=w.HOME_M[1], z=w.HOME_M[2], gripper=1.0)
+        self._arm = Arm(self._command, rng)
         self._errand: Iterator[None] = iter(())
-        self._push_allowed = True
+        self._push_share, self._sideways, self._may_push = push_share, sideways, True
 
     @property
     def frame(self) -> int:
@@ -64,126 +67,95 @@ class Script:
         if next(self._errand, self) is self:
             self._errand = self._new_errand()
             next(self._errand)
-        self._write()
+        row_A = np.array([self._command[name] for name in w.ACTION_NAMES], np.float32)
+        self._rows.append(row_A)
+        self._showing.append(facts_showing(self._state))
+        self._large.append(facts_large(self._state))
+        self._state = w.advance(self._state, row_A)
 
     def wait(self, frames: int) -> None:
         """Let the arm work for some frames."""
         for _ in range(frames):
             self.tick()
 
+    def wait_until(self, frame: int) -> None:
+        """Let the arm work until `frame` is the next to be written; ValueError when that is past."""
+        if self.frame > frame:
+            raise ValueError(f'frame {frame} is past: the script is at {self.frame}')
+        self.wait(frame - self.frame)
+
     def prepare(self, fact: str, led: bool) -> None:
-        """Bring the arm where the reveal of `fact` needs it: over its lid, or out of the way."""
+        """Bring the arm where the reveal of `fact` needs it: on its lid, or out of its way."""
         if led:
+            arrived: list[bool] = []
+            self._errand = self._arm.reach_lid(w.CUP_X_M[int(fact[-1])], arrived)
+            while not arrived:
+                self.tick()
+        elif fact.startswith('cup'):
             x = w.CUP_X_M[int(fact[-1])]
-            self._errand = self._finish_then(self._reach_lid(x))
-            self._exhaust()
-        elif fact == 'cup_1':
-            self._push_allowed = False
-            while self._command['y'] < FRONT_Y_M:
+            self._may_push = fact != 'cup_1'
+            while self._command['y'] < FRONT_Y_M and abs(self._command['x'] - x) < 0.1:
                 self.tick()
 
-    def reveal(self, fact: str, led: bool, up: int, hold: int, down: int) -> None:
-        """Open and close one container; `prepare` comes first.
+    def draw_levels(self, fact: str, peak: float = 1.0) -> list[float]:
+        """Draw the commands of one opening and closing: 7 to 19 visible frames, the last entry closed.
 
         Args:
-            fact: entry of FACTS.
-            led: the gripper stays on the lid (cups only).
-            up, down: frames of opening and closing: 4 or 8 for containers; grid steps, 5 or 6, for views.
-            hold: frames more that it stays fully open.
+            peak: how far a container opens, a multiple of 1/8 (views: always fully).
         """
-        entry = FACT_ENTRY[fact]
-        if led:
-            self._errand = self._stay()
-        if entry == 'pan':
-            sign = -1.0 if fact == 'view_left' else 1.0
-            peak, down = sign * up * PAN_GRID_RAD, up
-        else:
-            peak = 1.0
-        levels = [peak * k / up for k in range(1, up + 1)] + [peak] * hold
-        levels += [peak * k / down for k in range(down - 1, -1, -1)]
+        rng = self.rng
+        hold = int(rng.integers(0, 4))
+        if ENTRIES[fact] == 'pan':
+            steps = int(rng.integers(5, 7))
+            grid = -PAN_GRID_RAD if fact == 'view_left' else PAN_GRID_RAD
+            ladder = [*range(1, steps + 1), *[steps] * hold, *range(steps - 1, -1, -1)]
+            return [grid * step for step in ladder]
+        up, down = (float(step) for step in rng.choice((0.25, 0.125), 2, p=(0.75, 0.25)))
+        rising = [min(up * k, peak) for k in range(1, 9) if up * (k - 1) < peak]
+        falling = [max(peak - down * k, 0.0) for k in range(1, 9) if down * (k - 1) < peak]
+        return rising + [peak] * hold + falling
+
+    def reveal(self, fact: str, levels: list[float], led: bool) -> None:
+        """Command one container through `levels`, one a frame; `prepare` comes first.
+
+        Args:
+            led: the gripper stays on the lid (cups only).
+        """
         for level in levels:
-            self._command[entry] = level
+            self._command[ENTRIES[fact]] = level
             if led:
                 self._command['z'] = GRIP_Z_M + level * w.CUP_LIFT_M
             self.tick()
         if led:
-            self._errand = self._leave_lid()
-        self._push_allowed = True
+            self._errand = self._arm.leave_lid()
+        self._may_push = True
 
-    def _exhaust(self) -> None:
-        for _ in self._errand:
-            self._write()
-        self._errand = self._stay()
+    def reveal_two(self) -> None:
+        """Open two containers (no views) at overlapping times, the arm elsewhere."""
+        first, second = (w.FACTS[i] for i in self.rng.choice(5, 2, replace=False))
+        for fact in (first, second):
+            self.prepare(fact, False)
+        late = [0.0] * int(self.rng.integers(0, 8)) + self.draw_levels(second)
+        early = self.draw_levels(first)
+        for index in range(max(len(early), len(late))):
+            self._command[ENTRIES[first]] = early[index] if index < len(early) else 0.0
+            self._command[ENTRIES[second]] = late[index] if index < len(late) else 0.0
+            self.tick()
+        self._may_push = True
 
-    def _write(self) -> None:
-        row = [self._command[name] for name in w.ACTION_NAMES]
-        self._rows.append(row)
-        self._showing.append(facts_showing(self.state))
-        self._large.append(facts_large(self.state))
-        self.state = w.advance(self.state, np.array(row, np.float32))
-
-    # Errands: iterators that move the arm's command a little and yield once per frame.
-
-    def _go(self, goal: Point, speed_m: float) -> Iterator[None]:
-        start = (self._command['x'], self._command['y'], self._command['z'])
-        steps = max(1, math.ceil(math.dist(start, goal) / speed_m - 1e-9))
-        for k in range(1, steps + 1):
-            for name, a, b in zip('xyz', start, goal, strict=True):
-                self._command[name] = a + (b - a) * k / steps
-            yield
-
-    def _stay(self) -> Iterator[None]:
-        while True:
-            yield
-
-    def _finish_then(self, errand: Iterator[None]) -> Iterator[None]:
-        if self._command['y'] < FRONT_Y_M:
-            yield from self._retreat()
-        yield from errand
-
-    def _retreat(self) -> Iterator[None]:
-        x, z = self._command['x'], max(self._command['z'], CARRY_Z_M)
-        yield from self._go((x, self._command['y'], z), w.ARM_STEP_M)
-        yield from self._go((x, 0.12, max(z, CARRY_Z_M)), w.ARM_STEP_M)
-
-    def _reach_lid(self, x: float) -> Iterator[None]:
-        self._command['gripper'] = 1.0
-        yield from self._go((x, 0.115, CARRY_Z_M), w.ARM_STEP_M)
-        yield from self._go((x, 0.0, GRIP_Z_M + 0.02), w.ARM_STEP_M)
-        yield from self._go((x, 0.0, GRIP_Z_M), w.ARM_STEP_M)
-        self._command['gripper'] = 0.0
-        yield
-
-    def _leave_lid(self) -> Iterator[None]:
-        self._command['gripper'] = 1.0
-        yield
-        yield from self._retreat()
+    def glance(self) -> None:
+        """Turn the camera a little and back; nothing new comes into view."""
+        pan = float(self.rng.integers(-1, 2)) * PAN_GRID_RAD
+        tilt = float(self.rng.choice((-0.1, -0.05, 0.05, 0.1)))
+        hold = int(self.rng.integers(1, 5))
+        for part in (0.5, *[1.0] * hold, 0.5, 0.0):
+            self._command.update(pan=part * pan, tilt=part * tilt)
+            self.tick()
 
     def _new_errand(self) -> Iterator[None]:
-        if self._push_allowed and self.rng.random() < self.push_share:
-            return self._push_block()
-        return self._wander()
-
-    def _wander(self) -> Iterator[None]:
-        rng = self.rng
-        goal = (rng.uniform(-0.21, 0.21), rng.uniform(*BACK_Y_M), rng.uniform(0.03, 0.22))
-        self._command['gripper'] = float(rng.integers(0, 5)) / 4
-        yield from self._go(goal, rng.uniform(0.02, w.ARM_STEP_M))
-        for _ in range(int(rng.integers(0, 3))):
-            yield
-
-    def _push_block(self) -> Iterator[None]:
-        rng, speed = self.rng, self.rng.uniform(0.03, w.ARM_STEP_M)
-        away = self.state.block_y_m > sum(w.BLOCK_Y_M) / 2
-        lateral = min(max(self.state.block_x_m + rng.uniform(-0.015, 0.015), -0.03), 0.03)
-        reach = w.BLOCK_HALF_M + w.TIP_RADIUS_M + 0.012
-        sign = -1.0 if away else 1.0
-        start_y = self.state.block_y_m - sign * reach
-        end_y = min(max(start_y + sign * rng.uniform(0.05, 0.10), -0.20), -0.10)
-        self._command['gripper'] = 0.0
-        yield from self._go((lateral, 0.115, 0.24), speed)
-        yield from self._go((lateral, start_y, 0.16), speed)
-        yield from self._go((lateral, start_y, 0.025), speed)
-        yield from self._go((lateral, end_y, 0.025), 0.02)
-        yield from self._go((lateral, end_y, 0.16), speed)
-        yield from self._retreat()
+        if self._may_push and self.rng.random() < self._push_share:
+            pose = (self._state.block_x_m, self._state.block_y_m)
+            if self._sideways and self.rng.random() < 0.5:
+                return self._arm.push_sideways(*pose)
+            return self._arm.push(*pose)
+        return self._arm.wander()

@@ -1,0 +1,82 @@
+"""Routines without questions: `practice` for training, `free` and `push` for motion.
+
+Each takes a script and writes frames into it until it holds enough.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from wm_ros.sim.script import Script
+from wm_ros.sim.world import FACTS
+
+RESTING = 3
+REDRAW_FRAMES = 300
+
+
+def practise(script: Script, frames: int) -> None:
+    """Reveal facts by skewed weights, about 45 times in 1,000 frames; some rest, so that long lags occur."""
+    rng, redraw = script.rng, 0
+    weights_F = np.ones(len(FACTS))
+    rests: dict[str, int] = {}
+    while script.frame < frames:
+        if script.frame >= redraw:
+            weights_F = np.exp(1.5 * rng.standard_normal(len(FACTS)))
+            redraw = script.frame + REDRAW_FRAMES
+        due = [fact for fact, end in rests.items() if end <= script.frame]
+        if due:
+            fact = due[0]
+            del rests[fact]
+        else:
+            awake_F = weights_F * [fact not in rests for fact in FACTS]
+            fact = FACTS[int(rng.choice(len(FACTS), p=awake_F / awake_F.sum()))]
+        reveal_somehow(script, fact)
+        if len(rests) < RESTING and rng.random() < 0.6:
+            rests[fact] = script.frame + _rest(rng, frames - script.frame)
+        if rng.random() < 0.06:
+            script.glance()
+        script.wait(int(rng.integers(2, 14)))
+
+
+def _rest(rng: np.random.Generator, left: int) -> int:
+    """Draw how long a fact stays hidden, so that its return still fits into the frames left."""
+    if rng.random() < 0.5:
+        rest = math.exp(rng.uniform(math.log(120), math.log(600)))
+    else:
+        rest = rng.uniform(600, 1600)
+    return int(rest if rest < left - 20 else rng.uniform(0.3, 0.95) * left)
+
+
+def reveal_somehow(script: Script, fact: str, led: bool | None = None) -> None:
+    """Open and close one container at a random pace; cups are led by the gripper in 6 of 10 cases."""
+    rng = script.rng
+    if led is None:
+        led = fact.startswith('cup') and bool(rng.random() < 0.6)
+    script.prepare(fact, led)
+    script.reveal(fact, script.draw_levels(fact), led)
+
+
+def roam(script: Script, frames: int) -> None:
+    """`free`: anything may happen: glances, pushes, part openings, two containers at once."""
+    rng = script.rng
+    while script.frame < frames:
+        choice = rng.random()
+        if choice < 0.25:
+            script.glance()
+        elif choice < 0.5:
+            script.reveal_two()
+        elif choice < 0.75:
+            fact = FACTS[int(rng.integers(0, 5))]
+            script.prepare(fact, False)
+            script.reveal(fact, script.draw_levels(fact, peak=float(rng.integers(2, 8)) / 8), False)
+        else:
+            reveal_somehow(script, FACTS[int(rng.integers(0, len(FACTS)))])
+        script.wait(int(rng.integers(5, 50)))
+
+
+def push_about(script: Script, frames: int) -> None:
+    """`push`: the block is pushed forth, back and sideways; every container stays closed."""
+    while script.frame < frames:
+        script.tick()
