@@ -13,7 +13,7 @@ import numpy as np
 
 from wm_ros.sim.plan import EpisodePlan, RecallTest, finish
 from wm_ros.sim.routines import reveal_somehow
-from wm_ros.sim.script import ENTRIES, Script
+from wm_ros.sim.script import ENTRIES, LateError, Script
 from wm_ros.sim.world import FACTS, PALETTE, Layout
 
 LAGS = (48, 128, 250, 500, 1000, 1500)
@@ -71,7 +71,10 @@ def recall_plan(kind: str, seed: int, layout: Layout, rng: np.random.Generator) 
     layout = replace(layout, colours=who.colours)
     for _ in range(ATTEMPTS):
         script = Script(layout, rng)
-        opening_end = write_clip(script, who)
+        try:
+            opening_end = write_clip(script, who)
+        except LateError:
+            continue
         plan = finish(kind, seed, layout, script, CLIP_FRAMES)
         plan = replace(plan, tests=find_tests(plan, who))
         if OPENING_FRAMES[0] <= opening_end <= OPENING_FRAMES[1] and not broken_rules(plan):
@@ -118,7 +121,7 @@ def _fill(script: Script, known: list[str], who: Assignment, due: dict[str, int]
             for asked, frame in due.items())]
         if quiet:
             reveal_somehow(script, quiet[int(rng.integers(0, len(quiet)))])
-        script.wait(int(rng.integers(2, 14)))
+        script.wait(min(int(rng.integers(2, 14)), until - PREPARE_FRAMES - script.frame))
     script.wait_until(max(script.frame, until - PREPARE_FRAMES))
 
 

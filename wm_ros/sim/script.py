@@ -22,6 +22,10 @@ ENTRIES = {'cup_0': 'lid_0', 'cup_1': 'lid_1', 'cup_2': 'lid_2', 'drawer': 'draw
            'occluder': 'occluder', 'view_left': 'pan', 'view_right': 'pan'}
 
 
+class LateError(ValueError):
+    """A script was asked to wait for a frame that it has already written."""
+
+
 class Script:
     """Grows an action sequence; every `tick` is one frame."""
 
@@ -79,9 +83,9 @@ class Script:
             self.tick()
 
     def wait_until(self, frame: int) -> None:
-        """Let the arm work until `frame` is the next to be written; ValueError when that is past."""
+        """Let the arm work until `frame` is the next to be written; LateError when it is past."""
         if self.frame > frame:
-            raise ValueError(f'frame {frame} is past: the script is at {self.frame}')
+            raise LateError(f'frame {frame} is past: the script is at {self.frame}')
         self.wait(frame - self.frame)
 
     def prepare(self, fact: str, led: bool) -> None:
