@@ -47,8 +47,15 @@ def clip() -> RecallClip:
             truth = (base, other)[version][shown]
             directions.append(Direction(version, truth, np.stack(candidates), colours[box]))
         cases.append(
-            RecallCase(f'box_{box}', f'box_{1 - box}', shown - (3, 6)[box], shown - 1, shown, same,
-                       *directions)
+            RecallCase(
+                f'box_{box}',
+                f'box_{1 - box}',
+                shown - (3, 6)[box],
+                shown - 1,
+                shown,
+                same,
+                *directions,
+            )
         )
     twins = (Version(differs, other[list(differs)]),)
     return RecallClip('boxes', 0, base, opened, twins, tuple(cases))
@@ -70,11 +77,16 @@ class Painter:
         return latents.transpose(0, 2, 3, 1).round().astype(np.uint8)
 
     def reset(self, batch: int = 1) -> MemoryState:
-        return MemoryState({'colour': np.full((batch, 2, 3), np.nan, np.float32),
-                            'age': np.full((batch, 2), 1e6, np.float32)})
+        return MemoryState(
+            {
+                'colour': np.full((batch, 2, 3), np.nan, np.float32),
+                'age': np.full((batch, 2), 1e6, np.float32),
+            }
+        )
 
-    def observe_latent(self, memory: MemoryState, latent: np.ndarray,
-                       action: np.ndarray) -> MemoryState:
+    def observe_latent(
+        self, memory: MemoryState, latent: np.ndarray, action: np.ndarray
+    ) -> MemoryState:
         colour, age = memory.arrays['colour'].copy(), memory.arrays['age'] + 1
         for row in range(len(latent)):
             for box in (0, 1):
@@ -87,8 +99,9 @@ class Painter:
     def noise(self, rng: np.random.Generator, batch: int = 1, horizon: int = 1) -> np.ndarray:
         return rng.standard_normal((batch, horizon, 1, 3, SIZE, SIZE), np.float32)
 
-    def imagine(self, memory: MemoryState, actions: np.ndarray, noise: np.ndarray, *,
-                decode: bool = True) -> Rollout:
+    def imagine(
+        self, memory: MemoryState, actions: np.ndarray, noise: np.ndarray, *, decode: bool = True
+    ) -> Rollout:
         batch, horizon = actions.shape[:2]
         assert np.array_equal(noise[0], noise[1])  # both twins get the same
         frames = np.full((batch, horizon, 3, SIZE, SIZE), 90, np.float32)
@@ -151,11 +164,14 @@ def test_a_model_that_knows_more_than_it_can_is_a_leak(clip: RecallClip) -> None
 class Swapped(Painter):
     """Knows, and says the opposite: as much a leak as the truth."""
 
-    def imagine(self, memory: MemoryState, actions: np.ndarray, noise: np.ndarray, *,
-                decode: bool = True) -> Rollout:
+    def imagine(
+        self, memory: MemoryState, actions: np.ndarray, noise: np.ndarray, *, decode: bool = True
+    ) -> Rollout:
         return super().imagine(
-            MemoryState({name: array[::-1] for name, array in memory.arrays.items()}), actions,
-            noise)
+            MemoryState({name: array[::-1] for name, array in memory.arrays.items()}),
+            actions,
+            noise,
+        )
 
 
 def test_the_scored_frame_itself_is_never_observed(clip: RecallClip) -> None:
@@ -197,7 +213,10 @@ def test_rendered_twin_equals_the_twin_played_apart(
 def test_rendered_cases_keep_the_protocol(rendered: tuple[RecallClip, list[np.ndarray]]) -> None:
     clip, _ = rendered
     assert [case.lag for case in clip.cases] == [48, 128]
-    assert np.abs(clip.actions_TA).max() <= 1 and clip.actions_TA.shape == (len(clip.frames_THWC), 11)
+    assert np.abs(clip.actions_TA).max() <= 1 and clip.actions_TA.shape == (
+        len(clip.frames_THWC),
+        11,
+    )
     for case in clip.cases:
         assert 0 < case.scored_frame - case.hidden_frame <= 12
         assert case.same_frames >= 45
@@ -212,6 +231,10 @@ def test_rendered_cases_keep_the_protocol(rendered: tuple[RecallClip, list[np.nd
 
 def test_clips_take_the_kinds_in_turn_from_fresh_seeds() -> None:
     names = recall.clip_names(10_000_000, 7)
-    assert names[:4] == [('cup', 10_000_000), ('drawer', 10_000_000), ('view', 10_000_000),
-                         ('cup', 10_000_001)]
+    assert names[:4] == [
+        ('cup', 10_000_000),
+        ('drawer', 10_000_000),
+        ('view', 10_000_000),
+        ('cup', 10_000_001),
+    ]
     assert len(set(names)) == 7

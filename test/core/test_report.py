@@ -8,11 +8,16 @@ import av
 import cv2
 import numpy as np
 import pytest
+from rosbags.typesys.store import Typestore
 
-from wm_ros.evaluation import pictures, report
+from wm_ros.bag.record import BagRecorder
+from wm_ros.bag.types import BagError, ros_types
+from wm_ros.contract import StreamContract
+from wm_ros.evaluation import curves, pictures, report
+from wm_ros.evaluation.recording import PREDICTION_TOPIC, Recording, read_recording
 
 
-def moving_square(total: int = 40, size: int = 32, wrong_at: int = 25) -> report.Recording:
+def moving_square(total: int = 40, size: int = 32, wrong_at: int = 25) -> Recording:
     camera = np.full((total, size, size, 3), 60, np.uint8)
     for t in range(total):
         camera[t, 8:14, t % (size - 6) : t % (size - 6) + 6] = (220, 40, 40)
@@ -21,7 +26,7 @@ def moving_square(total: int = 40, size: int = 32, wrong_at: int = 25) -> report
     predicted = np.ones(total, bool)
     predicted[0] = False
     stamps = 1_000_000_000 + np.arange(total, dtype=np.int64) * 40_000_000
-    return report.Recording(
+    return Recording(
         camera,
         prediction,
         predicted,
@@ -64,43 +69,139 @@ def test_video_shows_camera_prediction_and_difference(written: Path) -> None:
 
 def test_worst_prediction_and_wished_moments_get_a_strip() -> None:
     recording = moving_square()
-    chosen = report.choose_moments(recording, report.quality_over_time(recording))
+    chosen = report.choose_moments(recording, curves.quality_over_time(recording))
     assert list(chosen.values())[:2] == [12, 25]
 
 
 def test_curves_stand_beside_copy_last() -> None:
     recording = moving_square()
-    curves = report.quality_over_time(recording)
-    assert np.isnan(curves.model_T[0])  # frame 0 was not predicted
-    assert curves.model_T[20] == 60 and curves.model_changed_T[25] < curves.copy_last_changed_T[25]
-    figures = report.summarise(curves)
+    found = curves.quality_over_time(recording)
+    assert np.isnan(found.model_T[0])  # frame 0 was not predicted
+    assert found.model_T[20] == 60 and found.model_changed_T[25] < found.copy_last_changed_T[25]
+    figures = curves.summarise(found)
     assert figures['share_better_than_copy'] == pytest.approx(38 / 39)
 
 
 def test_copy_last_of_a_longer_horizon_copies_an_older_frame() -> None:
     near = moving_square()
-    far = report.Recording(
+    far = Recording(
         near.camera_THWC, near.prediction_THWC, near.predicted_T, near.stamps_ns_T, horizon=5
     )
     assert (
-        report.quality_over_time(far).copy_last_T[10]
-        < report.quality_over_time(near).copy_last_T[10]
+        curves.quality_over_time(far).copy_last_T[10]
+        < curves.quality_over_time(near).copy_last_T[10]
     )
 
 
 def test_recordings_that_do_not_fit_are_refused() -> None:
     good = moving_square()
     with pytest.raises(ValueError, match='one entry per camera frame'):
-        report.Recording(
-            good.camera_THWC, good.prediction_THWC[:-1], good.predicted_T, good.stamps_ns_T
-        )
+        Recording(good.camera_THWC, good.prediction_THWC[:-1], good.predicted_T, good.stamps_ns_T)
     with pytest.raises(ValueError, match='prediction of none'):
-        report.Recording(
-            good.camera_THWC, good.prediction_THWC, np.zeros(40, bool), good.stamps_ns_T
-        )
+        Recording(good.camera_THWC, good.prediction_THWC, np.zeros(40, bool), good.stamps_ns_T)
 
 
 def test_sheet_names_rows_of_unequal_length() -> None:
     frame = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(ValueError, match="'b': 1"):
         pictures.sheet({'a': [frame, frame], 'b': [frame]})
+
+
+RATE_NS = 40_000_000
+
+
+def ros_image(types: Typestore, image: np.ndarray, stamp_ns: int) -> object:
+    of = types.types
+    stamp = of['builtin_interfaces/msg/Time'](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+    height, width = image.shape[:2]
+    return of['sensor_msgs/msg/Image'](
+        header=of['std_msgs/msg/Header'](stamp=stamp, frame_id='camera'),
+        height=height,
+        width=width,
+        encoding='rgb8',
+        is_bigendian=0,
+        step=3 * width,
+        data=np.ascontiguousarray(image).reshape(-1),
+    )
+
+
+def made_bag(path: Path, total: int = 30, horizons: tuple[int, ...] = (1, 5)) -> np.ndarray:
+    """Camera, commands, and predictions that show the right frame with its first row in white."""
+    types = ros_types()
+    of = types.types
+    frames = np.repeat(moving_square(total).camera_THWC, 2, 1).repeat(2, 2)
+
+    def time(stamp_ns: int) -> object:
+        return of['builtin_interfaces/msg/Time'](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+
+    with BagRecorder(path) as recorder:
+        for t in range(total):
+            at = 10**9 + t * RATE_NS
+            head = of['std_msgs/msg/Header'](stamp=time(at), frame_id='')
+            messages = [
+                (
+                    '/command',
+                    of['wm_ros_msgs/msg/Action'](header=head, values=np.zeros(11, np.float32)),
+                ),
+                ('/camera/image_raw', ros_image(types, frames[t], at)),
+            ]
+            for horizon in horizons:
+                ahead = at + horizon * RATE_NS + 3_000_000  # a jitter that must not matter
+                image = frames[min(t + horizon, total - 1)].copy()
+                image[0] = 255
+                prediction = of['wm_ros_msgs/msg/Prediction'](
+                    header=of['std_msgs/msg/Header'](stamp=time(ahead), frame_id='camera'),
+                    source_stamp=time(at),
+                    horizon=horizon,
+                    index=t,
+                    image=ros_image(types, image, ahead),
+                    latency_ms=float(horizon),
+                    package='toy',
+                )
+                messages.append((PREDICTION_TOPIC, prediction))
+            for topic, message in messages:
+                msgtype = message.__msgtype__
+                recorder.write(topic, msgtype, bytes(types.serialize_cdr(message, msgtype)), at)
+    return frames
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp('bags') / 'run'
+    made_bag(path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def contract() -> StreamContract:
+    return StreamContract.load(Path(__file__).parents[2] / 'contracts' / 'tabletop.yaml')
+
+
+@pytest.mark.parametrize('horizon', [1, 5])
+def test_predictions_of_a_bag_stand_beside_the_frames_they_predict(
+    bag: Path, contract: StreamContract, horizon: int
+) -> None:
+    recording = read_recording(bag, contract, horizon=horizon)
+    assert recording.camera_THWC.shape == (30, 64, 64, 3)
+    assert np.flatnonzero(~recording.predicted_T).tolist() == list(range(horizon))
+    known = recording.predicted_T
+    assert np.array_equal(recording.prediction_THWC[known, 1:], recording.camera_THWC[known, 1:])
+    assert (recording.prediction_THWC[known, 0] == 255).all()
+    assert set(recording.latency_ms) == {float(horizon)}
+
+
+def test_report_from_a_bag(bag: Path, contract: StreamContract, tmp_path: Path) -> None:
+    path = report.write_report_from_bag(bag, contract, tmp_path, {'predictions': 30})
+    assert '<b>29</b>' in path.read_text()  # the last of 30 predictions has no frame to meet
+    assert (tmp_path / 'side_by_side.mp4').stat().st_size > 1000
+
+
+def test_bag_without_fitting_predictions_says_what_it_holds(
+    bag: Path, contract: StreamContract
+) -> None:
+    with pytest.raises(BagError, match=r'horizon 7; horizons found: \[1, 5\]'):
+        read_recording(bag, contract, horizon=7)
+    with pytest.raises(BagError, match='has no topic /other'):
+        read_recording(bag, contract, topic='/other')
+    with pytest.raises(BagError, match='Action, expected'):
+        read_recording(bag, contract, topic='/command')

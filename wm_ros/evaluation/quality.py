@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -40,31 +41,37 @@ FIRST_SEED = 10_000_000  # training stays below 1,000,000
 SEEDS_PER_RUN = 10_000
 FULL_PAIRS = 200
 LARGEST_PAIRS = 5_000
+PAIRS_PER_FILM = 4
+PAIRS_PER_CHECK = 8
+WITH_PICTURES = 6
 REPOSITORY = Path(__file__).parents[2]
 console = Console()
 
 
-def make_jobs(seed: int, pairs: int, arms: Sequence[str]) -> list[Job]:
+def make_jobs(seed: int, pairs: int, arms: Sequence[str], check_pairs: int) -> list[Job]:
     """Return every job of a run: recall clips of all arms, films and forks of the main arm.
 
-    The fp32 check takes part in the first eighth. Episodes of one run never return in another run.
+    The fp32 check takes part in the first `check_pairs` clips and forks and in a quarter as many films.
+    Episodes of one run never return in another.
     """
     first = FIRST_SEED + seed * SEEDS_PER_RUN
-    checked = max(6, pairs // 8) if CHECK_ARM in arms else 0
-    main, all_arms = (MAIN_ARM,), tuple(arm for arm in arms if arm != CHECK_ARM)
+
+    def checked(index: int, count: int) -> tuple[str, ...]:
+        return (CHECK_ARM,) if index < count else ()
+
     jobs = [
-        Job(RECALL, kind, number, all_arms + (CHECK_ARM,) * (i < checked), i < 6)
+        Job(RECALL, kind, number, (*arms, *checked(i, check_pairs)), i < WITH_PICTURES)
         for i, (kind, number) in enumerate(recall.clip_names(first, pairs))
     ]
-    films = max(6, pairs // 4)
+    films = math.ceil(pairs / PAIRS_PER_FILM)
     for i in range(films):
         kind = horizons.KINDS[i % len(horizons.KINDS)]
-        jobs.append(Job(HORIZON, kind, first + i, main + (CHECK_ARM,) * (i < checked // 4)))
+        check = checked(i, math.ceil(check_pairs / PAIRS_PER_FILM))
+        jobs.append(Job(HORIZON, kind, first + i, (MAIN_ARM, *check)))
     for i in range(pairs):
         kind = counterfactual.KINDS[i % len(counterfactual.KINDS)]
-        jobs.append(
-            Job(ACTION, kind, first + films + i, main + (CHECK_ARM,) * (i < checked), i < 6)
-        )
+        arms_here = (MAIN_ARM, *checked(i, check_pairs))
+        jobs.append(Job(ACTION, kind, first + films + i, arms_here, i < WITH_PICTURES))
     return jobs
 
 
@@ -133,8 +140,9 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], Gathered]:
         for arm in args.arms
     ]
     engine = load_arm(specs[0]).engine
-    specs.append(ArmSpec(CHECK_ARM, args.package, 'onnxruntime', 'fp32'))
-    jobs = make_jobs(args.seed, args.pairs, [spec.name for spec in specs])
+    jobs = make_jobs(args.seed, args.pairs, args.arms, args.check_pairs)
+    if args.check_pairs:
+        specs.append(ArmSpec(CHECK_ARM, args.package, 'onnxruntime', 'fp32'))
     gathered, started = Gathered(), time.monotonic()
     bar = Progress(
         TextColumn('{task.description}'),
@@ -204,6 +212,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help='the first is the shipped one',
     )
     parser.add_argument('--backend', default='auto', help='engine of the arms')
+    parser.add_argument(
+        '--check-pairs', type=int, help='pairs run in fp32 on ONNX Runtime too; by default 1 of 8'
+    )
     parser.add_argument('--workers', type=int, default=2, help='processes; 0 for this one alone')
     parser.add_argument('--out', type=Path, default=REPOSITORY / 'out' / 'quality')
     parser.add_argument(
@@ -220,6 +231,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             f'--pairs {args.pairs} --seed {args.seed}: expected 1 to {LARGEST_PAIRS} pairs, '
             'a seed from 0 on'
         )
+    if args.check_pairs is None:
+        args.check_pairs = math.ceil(args.pairs / PAIRS_PER_CHECK)
     if args.readme is None and args.pairs >= FULL_PAIRS:
         args.readme = REPOSITORY / 'README.md'
     return args
