@@ -39,6 +39,11 @@ class Provenance:
     commit: str
     date: str
 
+    @classmethod
+    def from_dict(cls, values: Any) -> Provenance:
+        """Build from the manifest's JSON form."""
+        return cls(**_texts(values, ('command', 'commit', 'date'), 'provenance'))
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -67,6 +72,28 @@ class Sampler:
     def noise_draws(self) -> int:
         """Standard normal latents that one prediction consumes (D)."""
         return 1 if self.noise == 'deterministic' else len(self.steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's JSON form."""
+        return {
+            'steps': list(self.steps),
+            'noise': self.noise,
+            'noise_draws': self.noise_draws,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Sampler:
+        """Build from the manifest's JSON form."""
+        _same_names(values, ('steps', 'noise', 'noise_draws'), 'sampler')
+        steps = _typed(values['steps'], list, 'sampler.steps')
+        noise = _typed(values['noise'], str, 'sampler.noise')
+        sampler = cls(tuple(_typed(step, float, 'sampler.steps') for step in steps), noise)
+        if values['noise_draws'] != sampler.noise_draws:
+            raise PackageError(
+                f'manifest sampler.noise_draws: found {values["noise_draws"]}, '
+                f'{noise} with {len(steps)} steps needs {sampler.noise_draws}'
+            )
+        return sampler
 
 
 @dataclass(frozen=True)
@@ -139,11 +166,7 @@ class Manifest:
             'provenance': vars(self.provenance),
             'model': self.model.to_dict(),
             'contract': self.contract.to_dict(),
-            'sampler': {
-                'steps': list(self.sampler.steps),
-                'noise': self.sampler.noise,
-                'noise_draws': self.sampler.noise_draws,
-            },
+            'sampler': self.sampler.to_dict(),
             'renderer': self.renderer,
             'graphs': {name: vars(self.graphs[name]) for name in GRAPHS},
             'memory': _memory_json(self.memory),
@@ -196,12 +219,10 @@ class Manifest:
         manifest = cls(
             name=_typed(values['name'], str, 'name'),
             licence=_typed(values['licence'], str, 'licence'),
-            provenance=Provenance(
-                **_texts(values['provenance'], ('command', 'commit', 'date'), 'provenance')
-            ),
+            provenance=Provenance.from_dict(values['provenance']),
             model=model,
             contract=contract,
-            sampler=_sampler(values['sampler']),
+            sampler=Sampler.from_dict(values['sampler']),
             renderer=None
             if values['renderer'] is None
             else _typed(values['renderer'], str, 'renderer'),
@@ -278,21 +299,6 @@ def _same_names(values: Any, expected: tuple[str, ...], where: str) -> None:
 def _texts(values: Any, names: tuple[str, ...], where: str) -> dict[str, str]:
     _same_names(values, names, where)
     return {name: _typed(values[name], str, f'{where}.{name}') for name in names}
-
-
-def _sampler(values: Any) -> Sampler:
-    _same_names(values, ('steps', 'noise', 'noise_draws'), 'sampler')
-    steps = _typed(values['steps'], list, 'sampler.steps')
-    sampler = Sampler(
-        tuple(float(_typed(step, float, 'sampler.steps')) for step in steps),
-        _typed(values['noise'], str, 'sampler.noise'),
-    )
-    if values['noise_draws'] != sampler.noise_draws:
-        raise PackageError(
-            f'manifest sampler.noise_draws: found {values["noise_draws"]}, '
-            f'{sampler.noise} with {len(steps)} steps needs {sampler.noise_draws}'
-        )
-    return sampler
 
 
 def _parity(values: Any) -> ParityRef:

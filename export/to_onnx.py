@@ -1,0 +1,128 @@
+"""Trained PyTorch modules to a model package: graphs, manifest, parity sample, checked before it
+is put in place.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from export.graphs import graph_modules, runner
+from export.onnx_file import round_to_fp16, write_onnx
+from models.autoencoder import Autoencoder
+from models.world_model import LatentWorldModel
+from wm_ros.backends import resolve_backend
+from wm_ros.contract import StreamContract
+from wm_ros.manifest import (
+    GRAPHS,
+    FileRef,
+    Manifest,
+    PackageError,
+    ParityRef,
+    Provenance,
+    Sampler,
+    graph_signatures,
+)
+from wm_ros.model_package import MANIFEST, ModelPackage, sha256_of
+from wm_ros.parity import SampleInputs, check_sample, make_inputs, record, write_sample
+
+LICENCE = 'Apache-2.0'
+SAMPLE_FRAMES = 8
+# Largest absolute error of latents, memory and image on the parity sample.
+TOLERANCE = {'fp32': 1e-3, 'bf16': 0.25, 'fp16': 0.05}
+TOKENIZER_GRAPHS = ('encode', 'decode')
+
+
+def export_package(
+    world_model: LatentWorldModel,
+    autoencoder: Autoencoder,
+    out_dir: Path,
+    *,
+    name: str,
+    contract: dict[str, Any],
+    sampler: dict[str, Any],
+    renderer: str | None,
+    provenance: dict[str, str],
+    tokenizer_package: Path | None = None,
+    inputs: SampleInputs | None = None,
+) -> ModelPackage:
+    """Write a package; an existing one is replaced only when the new one passes its own parity
+    sample.
+
+    Args:
+        world_model: in eval mode; left untouched (a copy is rounded to fp16).
+        autoencoder: the tokenizer, likewise.
+        out_dir: directory of the package.
+        name: name in the manifest.
+        contract: `StreamContract.to_dict()` of what the model was trained on.
+        sampler: steps and noise of the sampler that goes into `predict`, as in the manifest.
+        renderer: what drew the training frames, None for a real camera.
+        provenance: command, commit and date of the training.
+        tokenizer_package: a package beside `out_dir` whose tokenizer this one shares, None to
+            write an own one.
+        inputs: stream of the parity sample; drifting colour waves when None.
+
+    Raises:
+        PackageError: parts that do not fit, or ONNX Runtime does not give what PyTorch gives.
+    """
+    told = Sampler.from_dict(sampler)
+    world_model, autoencoder = copy.deepcopy(world_model).cpu(), copy.deepcopy(autoencoder).cpu()
+    for module in (world_model, autoencoder):
+        module.float().eval()
+        round_to_fp16(module)
+    model = world_model.config
+    out_dir = out_dir.resolve()
+    partial = out_dir.with_name(f'.{out_dir.name}.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        graphs = _shared_graphs(tokenizer_package, out_dir)
+        signatures = graph_signatures(model, told)
+        for graph, module in graph_modules(world_model, autoencoder, told).items():
+            if graph not in graphs:
+                path = partial / f'{graph}.onnx'
+                write_onnx(module, signatures[graph], path)
+                graphs[graph] = FileRef(path.name, sha256_of(path))
+        if inputs is None:
+            inputs = make_inputs(model, told, SAMPLE_FRAMES, seed=0)
+        sample = partial / 'parity.npz'
+        write_sample(sample, inputs, record(model, runner(world_model, autoencoder, told), inputs))
+        manifest = Manifest(
+            name=name,
+            licence=LICENCE,
+            provenance=Provenance.from_dict(provenance),
+            model=model,
+            contract=StreamContract.from_dict(contract),
+            sampler=told,
+            renderer=renderer,
+            graphs={graph: graphs[graph] for graph in GRAPHS},
+            parity=ParityRef(sample.name, sha256_of(sample), TOLERANCE),
+        )
+        (partial / MANIFEST).write_text(json.dumps(manifest.to_dict(), indent=1) + '\n')
+        package = ModelPackage.load(partial)
+        report = check_sample(package, resolve_backend('onnxruntime', package))
+        if not report.ok:
+            raise PackageError(f'{name}: {report}')
+        if out_dir.exists():
+            shutil.rmtree(out_dir)
+        partial.rename(out_dir)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return ModelPackage.load(out_dir)
+
+
+def _shared_graphs(tokenizer_package: Path | None, out_dir: Path) -> dict[str, FileRef]:
+    """The tokenizer's graphs in the package beside `out_dir`, or none."""
+    if tokenizer_package is None:
+        return {}
+    shared = ModelPackage.load(tokenizer_package)
+    if shared.path.parent != out_dir.parent or shared.path == out_dir:
+        raise PackageError(f'tokenizer package {shared.path} does not lie beside {out_dir}')
+    files = {graph: shared.graph_path(graph) for graph in TOKENIZER_GRAPHS}
+    return {
+        graph: FileRef(f'../{path.parent.name}/{path.name}', sha256_of(path))
+        for graph, path in files.items()
+    }
