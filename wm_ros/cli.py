@@ -1,6 +1,7 @@
-"""`wm`: the command line. Every command is one line of a table, and imports what it needs when it runs.
+"""`wm`: the command line. Every command is one line of a table and imports what it needs.
 
-Exit codes: 0 done, 1 refused or failed with one clear line, 2 wrong usage; `--traceback` shows where.
+Exit codes: 0 done, 1 refused or failed with one clear line, 2 wrong usage. `--traceback` shows
+where an error came from.
 """
 
 from __future__ import annotations

@@ -130,26 +130,32 @@ def recover(bag: str | Path) -> Recovery:
 
 
 def _copy(salvage: _Salvage, fresh: McapFile) -> dict[str, int]:
-    schemas: dict[int, Schema] = {}
-    channels: dict[int, Channel] = {}
     messages: dict[str, int] = {}
+    topics = _topics(salvage.path)
+    for channel, schema in topics.values():
+        text, digest = schema.data.decode(), channel.metadata.get('topic_type_hash')
+        fresh.add_topic(channel.topic, schema.name, text, schema.encoding, digest)
+        messages[channel.topic] = 0
     for record in salvage.records():
-        if isinstance(record, Schema):
-            schemas[record.id] = record
-        elif isinstance(record, Channel):
-            schema = schemas.get(record.schema_id)
-            if schema is not None and record.id not in channels:
-                text, digest = schema.data.decode(), record.metadata.get('topic_type_hash')
-                fresh.add_topic(record.topic, schema.name, text, schema.encoding, digest)
-                channels[record.id] = record
-                messages.setdefault(record.topic, 0)
-        elif isinstance(record, Message) and record.channel_id in channels:
-            topic = channels[record.channel_id].topic
+        if isinstance(record, Message) and record.channel_id in topics:
+            topic = topics[record.channel_id][0].topic
             fresh.write(topic, record.data, record.log_time)
             messages[topic] += 1
         elif isinstance(record, Message):
             salvage.orphans += 1
     return messages
+
+
+def _topics(path: Path) -> dict[int, tuple[Channel, Schema]]:
+    """Collect what names the topics, from all over the file: a whole one repeats it at the end."""
+    schemas: dict[int, Schema] = {}
+    topics: dict[int, tuple[Channel, Schema]] = {}
+    for record in _Salvage(path).records():
+        if isinstance(record, Schema):
+            schemas[record.id] = record
+        elif isinstance(record, Channel) and record.schema_id in schemas:
+            topics[record.id] = (record, schemas[record.schema_id])
+    return topics
 
 
 def _mcap_file(bag: Path) -> Path:

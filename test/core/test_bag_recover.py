@@ -1,0 +1,159 @@
+"""A bag cut at any byte: never read silently, recovered to whole chunks, and the loss is said."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from mcap.records import Chunk, ChunkIndex, DataEnd, Footer, Header, MessageIndex, Statistics
+from mcap.stream_reader import StreamReader
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from wm_ros.bag import BagError, BagRecorder, bag_info, recover, ros_types
+from wm_ros.bag.stream import action_bytes
+from wm_ros.sources import ACTION
+
+MESSAGES, PER_CHUNK, STEP_NS = 60, 20, 50_000_000
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three chunks of a second each."""
+    bag = tmp_path_factory.mktemp('whole') / 'bag'
+    with BagRecorder(bag) as recorder:
+        for i in range(MESSAGES):
+            recorder.write('/command', ACTION, action_bytes([i, -i], i + 1), i * STEP_NS)
+    return bag
+
+
+def places(bag: Path) -> dict[str, tuple[int, int]]:
+    """Where each kind of record begins and ends (the first of its kind; chunks are numbered)."""
+    found: dict[str, tuple[int, int]] = {}
+    with next(bag.glob('*.mcap')).open('rb') as stream:
+        before, chunk = 0, 0
+        for record in StreamReader(stream, emit_chunks=True).records:
+            name = type(record).__name__
+            if isinstance(record, Chunk):
+                name, chunk = f'Chunk{chunk}', chunk + 1
+            found.setdefault(name, (before, stream.tell()))
+            before = stream.tell()
+    return found
+
+
+def cut_copy(whole: Path, folder: Path, size: int) -> Path:
+    bag = folder / 'bag'
+    shutil.copytree(whole, bag)
+    path = bag / 'bag_0.mcap'
+    path.write_bytes(path.read_bytes()[:size])
+    return bag
+
+
+def values_in(bag: Path) -> list[float]:
+    with AnyReader([bag]) as reader:
+        return [reader.deserialize(raw, c.msgtype).values[0] for c, _, raw in reader.messages()]
+
+
+def test_the_sample_of_cuts_covers_every_part(whole: Path) -> None:
+    wanted = (Header, MessageIndex, DataEnd, Statistics, ChunkIndex, Footer)
+    assert {kind.__name__ for kind in wanted} | {'Chunk0', 'Chunk1', 'Chunk2'} <= set(
+        places(whole)
+    )
+
+
+@pytest.mark.parametrize(
+    ('part', 'chunks'),
+    [
+        ('Header', 0), ('Chunk0', 0), ('Chunk1', 1), ('MessageIndex', 1), ('Chunk2', 2),
+        ('DataEnd', 3), ('Statistics', 3), ('ChunkIndex', 3), ('Footer', 3),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.999])
+def test_a_cut_loses_only_what_follows_the_last_whole_chunk(
+    whole: Path, tmp_path: Path, part: str, share: float, chunks: int
+) -> None:
+    begin, end = places(whole)[part]
+    size = int(begin + share * (end - begin))
+    bag = cut_copy(whole, tmp_path, size)
+    with pytest.raises(BagError, match='recover'):
+        bag_info(bag)
+    if not chunks:
+        with pytest.raises(BagError, match='nothing to recover'):
+            recover(bag)
+        assert (bag / 'bag_0.mcap').stat().st_size == size
+        return
+    found = recover(bag)
+    assert not found.complete
+    assert found.messages == {'/command': chunks * PER_CHUNK}
+    assert found.file_bytes == size
+    assert 0 <= found.lost_bytes < size
+    assert (found.lost_bytes == 0) == (share == 0.0) or part in ('MessageIndex', 'Statistics')
+    assert values_in(bag) == list(range(chunks * PER_CHUNK))
+    assert bag_info(bag).messages == chunks * PER_CHUNK
+    assert [path.name for path in sorted(bag.iterdir())] == ['bag_0.mcap', 'metadata.yaml']
+
+
+def test_every_cut_is_refused_or_recovered(whole: Path, tmp_path: Path) -> None:
+    """Sixty cuts over the file: no other error, and never a message that was not recorded."""
+    size = (whole / 'bag_0.mcap').stat().st_size
+    kept = []
+    for i, cut in enumerate(range(0, size, size // 60)):
+        bag = cut_copy(whole, tmp_path / str(i), cut)
+        try:
+            recover(bag)
+        except BagError:
+            kept.append(0)
+        else:
+            kept.append(len(values_in(bag)))
+            assert values_in(bag) == list(range(kept[-1]))
+    assert kept == sorted(kept)
+    assert set(kept) == {0, 20, 40, 60}
+
+
+def test_a_whole_bag_keeps_its_file_and_gets_new_metadata(whole: Path, tmp_path: Path) -> None:
+    bag = cut_copy(whole, tmp_path, 10**9)
+    before = (bag / 'bag_0.mcap').read_bytes()
+    (bag / 'metadata.yaml').unlink()
+    found = recover(bag)
+    assert (found.complete, found.lost_bytes) == (True, 0)
+    assert (bag / 'bag_0.mcap').read_bytes() == before
+    assert (bag / 'metadata.yaml').read_text() == (whole / 'metadata.yaml').read_text()
+
+
+def test_a_damaged_chunk_is_left_out_and_said(whole: Path, tmp_path: Path) -> None:
+    bag = cut_copy(whole, tmp_path, 10**9)
+    begin, end = places(whole)['Chunk1']
+    path = bag / 'bag_0.mcap'
+    data = bytearray(path.read_bytes())
+    data[end - 9] ^= 0xFF
+    path.write_bytes(data)
+    found = recover(bag)
+    assert (found.complete, found.damaged_chunks, found.lost_bytes) == (False, 1, end - begin)
+    assert values_in(bag) == [*range(20), *range(40, 60)]
+
+
+def test_topics_named_in_a_damaged_chunk_are_found_at_the_end(whole: Path, tmp_path: Path) -> None:
+    """A complete file repeats its topics at the end; they are found there."""
+    bag = cut_copy(whole, tmp_path, 10**9)
+    path = bag / 'bag_0.mcap'
+    data = bytearray(path.read_bytes())
+    data[places(whole)['Chunk0'][1] - 9] ^= 0xFF
+    path.write_bytes(data)
+    found = recover(bag)
+    assert found.damaged_chunks == 1
+    assert values_in(bag) == list(range(20, 60))
+
+
+def test_bags_of_other_writers_are_recovered(tmp_path: Path) -> None:
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        topic = writer.add_connection('/command', ACTION, typestore=ros_types())
+        for i in range(30):
+            writer.write(topic, i, action_bytes([i], i + 1))
+    path = tmp_path / 'bag' / 'bag.mcap'
+    path.write_bytes(path.read_bytes()[:-30])
+    assert recover(tmp_path / 'bag').messages == {'/command': 30}
+    assert values_in(tmp_path / 'bag') == list(range(30))
+
+
+def test_folders_without_one_mcap_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match=r'0 \.mcap files'):
+        recover(tmp_path)
