@@ -27,6 +27,7 @@ class ResetReason(enum.StrEnum):
     CLOCK_JUMP = 'clock_jump'
     GAP = 'gap'
     LOADED = 'loaded'
+    NOT_FINITE = 'not_finite'
 
 
 @dataclass(frozen=True)

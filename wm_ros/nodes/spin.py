@@ -1,7 +1,7 @@
 """Run one node until it is done or told to stop.
 
-A loop over `spin_once` is used because `spin()` of rclpy loses a few SIGINT/SIGTERM. An exception in a
-callback is logged; it does not end the process.
+A loop over `spin_once` is used because `spin()` of rclpy loses a few SIGINT/SIGTERM. An exception in
+a callback is logged; it does not end the process.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ LONGEST_WAIT_S = 0.2
 AnyNode = TypeVar('AnyNode', bound='Node')
 
 
-def run(build: Callable[[], AnyNode], step: Callable[[AnyNode], float | None] | None = None,
-        args: list[str] | None = None) -> int:
+def run(
+    build: Callable[[], AnyNode],
+    step: Callable[[AnyNode], float | None] | None = None,
+    args: list[str] | None = None,
+) -> int:
     """Initialise rclpy, build a node, spin it, tear everything down.
 
     Args:
@@ -34,7 +37,7 @@ def run(build: Callable[[], AnyNode], step: Callable[[AnyNode], float | None] | 
         args: command line; None takes that of the process.
 
     Returns:
-        Exit status: 0 after a signal or when done, 1 when `build` raised ValueError or OSError (logged).
+        Exit status: 0 after a signal or when done, 1 when `build` raised ValueError or OSError.
     """
     rclpy.init(args=args)
     node: AnyNode | None = None

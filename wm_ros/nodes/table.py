@@ -1,13 +1,13 @@
 """The one table of processes: what runs, under which name, with which parameters and remaps.
 
-`make demo` and the launch files both read it, so they cannot drift apart. No rclpy in here: a launch
-file is read before any node runs.
+`make demo` and the launch files both read it, so they cannot drift apart. No rclpy in here: a
+launch file is read before any node runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from wm_ros.config import PlayerConfig, RecorderConfig, RuntimeConfig, SimNodeConfig
@@ -42,8 +42,12 @@ class Process:
     remaps: tuple[tuple[str, str], ...] = ()
     lifecycle: bool = False
 
-    def command(self, python: str, parameters: Mapping[str, Any] | None = None,
-                remaps: tuple[tuple[str, str], ...] = ()) -> list[str]:
+    def command(
+        self,
+        python: str,
+        parameters: Mapping[str, Any] | None = None,
+        remaps: tuple[tuple[str, str], ...] = (),
+    ) -> list[str]:
         """Return the command line that starts this process with `python -m`.
 
         Args:
@@ -55,10 +59,12 @@ class Process:
             ValueError: a parameter that the node does not declare.
         """
         merged = {**self.parameters, **(parameters or {})}
-        known = set(self.config.__dataclass_fields__) | {'use_sim_time'}
+        known = {item.name for item in fields(self.config)} | {'use_sim_time'}
         if unknown := sorted(set(merged) - known):
-            raise ValueError(f'{self.executable} has no parameter {", ".join(unknown)}; '
-                             f'it has {", ".join(sorted(known))}')
+            raise ValueError(
+                f'{self.executable} has no parameter {", ".join(unknown)}; '
+                f'it has {", ".join(sorted(known))}'
+            )
         words = [python, '-m', self.module, '--ros-args']
         for name, value in merged.items():
             words += ['-p', f'{name}:={yaml_value(value)}']
@@ -81,16 +87,33 @@ def yaml_value(value: Any) -> str:
 
 PROCESSES: Mapping[str, Process] = {
     'world_model': Process(
-        'world_model_node', 'wm_ros.nodes.world_model_node', 'world_model', RuntimeConfig,
-        lifecycle=True),
+        'world_model_node',
+        'wm_ros.nodes.world_model_node',
+        'world_model',
+        RuntimeConfig,
+        lifecycle=True,
+    ),
     'sim': Process(
-        'sim_node', 'wm_ros.nodes.sim_node', 'sim', SimNodeConfig, {'wait_subscribers': 2}),
+        'sim_node', 'wm_ros.nodes.sim_node', 'sim', SimNodeConfig, {'wait_subscribers': 2}
+    ),
     'recorder': Process(
-        'recorder_node', 'wm_ros.nodes.recorder_node', 'recorder', RecorderConfig,
-        {'topics': (CAMERA_TOPIC, CAMERA_INFO_TOPIC, COMMAND_TOPIC, PREDICTION_TOPIC,
-                    STATUS_TOPIC, INFO_TOPIC),
-         'wait_for_all': True}),
+        'recorder_node',
+        'wm_ros.nodes.recorder_node',
+        'recorder',
+        RecorderConfig,
+        {
+            'topics': (
+                CAMERA_TOPIC,
+                CAMERA_INFO_TOPIC,
+                COMMAND_TOPIC,
+                PREDICTION_TOPIC,
+                STATUS_TOPIC,
+                INFO_TOPIC,
+            ),
+            'wait_for_all': True,
+        },
+    ),
     'player': Process(
-        'player_node', 'wm_ros.nodes.player_node', 'player', PlayerConfig,
-        {'wait_subscribers': 2}),
+        'player_node', 'wm_ros.nodes.player_node', 'player', PlayerConfig, {'wait_subscribers': 2}
+    ),
 }

@@ -1,0 +1,106 @@
+"""`recorder_node`: topics in, a rosbag2 MCAP bag out that survives a kill.
+
+Messages are taken as raw CDR bytes and never decoded, except predictions when `receive_log` asks
+for the instant at which each one arrived here (one monotonic clock for the whole machine).
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from wm_ros_msgs.msg import Prediction
+
+from wm_ros.bag import BagRecorder
+from wm_ros.config import RecorderConfig
+from wm_ros.nodes import params, spin
+from wm_ros.nodes.convert import message_class, stamp_to_ns
+from wm_ros.nodes.logs import CsvLog
+
+DISCOVERY_PERIOD_S = 0.1
+DEPTH = 200
+
+
+class RecorderNode(Node):
+    """Subscribes to every topic as soon as somebody publishes it, and writes what arrives."""
+
+    def __init__(self) -> None:
+        super().__init__('recorder')
+        params.declare(self, RecorderConfig)
+        self.config = params.read(self, RecorderConfig)
+        self.bag = BagRecorder(Path(self.config.out))
+        self.log = CsvLog(
+            self.config.receive_log, ('source_stamp_ns', 'horizon', 'monotonic_ns', 'latency_ms')
+        )
+        self.waiting = [self.resolve_topic_name(topic) for topic in self.config.topics]
+        self.counts: dict[str, int] = {}
+        self.search = self.create_timer(DISCOVERY_PERIOD_S, self.discover)
+
+    def discover(self) -> None:
+        """Subscribe to the topics that have appeared; all at once with `wait_for_all`."""
+        found = {topic: self.get_publishers_info_by_topic(topic) for topic in self.waiting}
+        ready = [topic for topic in self.waiting if found[topic]]
+        if self.config.wait_for_all and len(ready) < len(self.waiting):
+            return
+        for topic in ready:
+            self.subscribe(topic, found[topic])
+            self.waiting.remove(topic)
+        if not self.waiting:
+            self.search.cancel()
+
+    def subscribe(self, topic: str, publishers: list[Any]) -> None:
+        """Start recording one topic, with the best service that all its publishers offer."""
+        names = {info.topic_type for info in publishers}
+        if len(names) > 1:
+            self.get_logger().error(
+                f'{topic} is not recorded: published as {", ".join(sorted(names))}'
+            )
+            return
+        type_name = names.pop()
+        profiles = [info.qos_profile for info in publishers]
+        reliable = all(p.reliability == ReliabilityPolicy.RELIABLE for p in profiles)
+        latched = all(p.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in profiles)
+        qos = QoSProfile(
+            depth=DEPTH,
+            history=HistoryPolicy.KEEP_LAST,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        )
+        self.create_subscription(
+            message_class(type_name), topic, partial(self.write, topic, type_name), qos, raw=True
+        )
+        self.get_logger().info(f'recording {topic} ({type_name})')
+
+    def write(self, topic: str, type_name: str, data: bytes) -> None:
+        """Append one message to the bag."""
+        received_ns = time.monotonic_ns()
+        self.bag.write(topic, type_name, data, self.get_clock().now().nanoseconds)
+        self.counts[topic] = self.counts.get(topic, 0) + 1
+        if self.log.enabled and type_name == 'wm_ros_msgs/msg/Prediction':
+            prediction = deserialize_message(data, Prediction)
+            self.log.write(
+                stamp_to_ns(prediction.source_stamp),
+                prediction.horizon,
+                received_ns,
+                round(prediction.latency_ms, 3),
+            )
+
+    def destroy_node(self) -> None:
+        """Close the bag, then the node."""
+        self.bag.close()
+        self.log.close()
+        super().destroy_node()
+
+
+def main() -> int:
+    """Run the node until SIGINT or SIGTERM."""
+    return spin.run(RecorderNode)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,177 @@
+"""One running memory: mail in, predictions out. Belongs to the inference thread; knows nothing of
+ROS.
+
+The path of a frame, live: mail -> StepSynchronizer -> Step -> WorldModel.observe -> memory ->
+WorldModel.imagine on a fork -> predictions. Beyond one frame ahead the last command is held.
+
+Axes: B batch (1 here), T time, H W pixels, C channels, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from wm_ros import memory as memories
+from wm_ros.contract import StreamContract
+from wm_ros.datatypes import FloatArray, Frame, MemoryState, Prediction, ResetReason, Step
+from wm_ros.nodes.inbox import Mail, Restart
+from wm_ros.nodes.statistics import Statistics
+from wm_ros.rejection import Rejection
+from wm_ros.sync import StepSynchronizer
+from wm_ros.world_model import WorldModel
+
+MOST_WAITING = 64  # frames whose reception is remembered; a frame waits a few milliseconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The predictions made from one observed frame, nearest first."""
+
+    predictions: tuple[Prediction, ...]
+    index: int
+    received_monotonic_ns: int
+
+
+class Session:
+    """Steps through the stream with one memory.
+
+    Args:
+        model: the loaded world model.
+        contract: the robot's streams.
+        horizon: frames to predict ahead.
+        seed: of the sampling noise; the generator starts again with every reset.
+        statistics: counted into.
+        on_rejection: told about every refused input.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        contract: StreamContract,
+        *,
+        horizon: int,
+        seed: int,
+        statistics: Statistics,
+        on_rejection: Callable[[Rejection], None],
+    ) -> None:
+        self.model = model
+        self.contract = contract
+        self.statistics = statistics
+        self.synchronizer = StepSynchronizer(contract)
+        self.memory = model.reset()
+        self._horizon = horizon
+        self._seed = seed
+        self._rng = np.random.default_rng(seed)
+        self._on_rejection = on_rejection
+        self._loaded: MemoryState | None = None
+        self._clock_ns = 0  # node clock minus monotonic clock, at the newest frame
+        self._received: dict[int, int] = {}  # stamp -> monotonic instant of reception
+        self._last: tuple[Step, Prediction] | None = None
+
+    def put(self, mail: Mail) -> None:
+        """Hand everything that arrived to the synchroniser, commands before the frame."""
+        if mail.restart is not None:
+            self.restart(mail.restart)
+        for refusal in mail.refusals:
+            self.synchronizer.push_rejection(refusal.kind, refusal.error, refusal.stamp_ns)
+        for item in mail.commands:
+            self.synchronizer.push_commands(item.source_index, item.commands, item.receive_ns)
+        if mail.frame is not None:
+            arrived = mail.frame
+            self._clock_ns = arrived.receive_ns - arrived.monotonic_ns
+            self._received.setdefault(arrived.frame.stamp_ns, arrived.monotonic_ns)
+            while len(self._received) > MOST_WAITING:
+                self._received.pop(next(iter(self._received)))
+            self.synchronizer.push_frame(arrived.frame, arrived.receive_ns)
+
+    def restart(self, wish: Restart) -> None:
+        """Start afresh with the next frame."""
+        self._loaded = wish.memory
+        self.synchronizer.reset(wish.reason)
+
+    def wait_s(self, monotonic_ns: int, longest_s: float) -> float:
+        """Return how long nothing will be decided unless mail comes."""
+        deadline_ns = self.synchronizer.next_deadline_ns
+        if deadline_ns is None:
+            return longest_s
+        return min(max((deadline_ns - self._clock_ns - monotonic_ns) / 1e9, 0.0), longest_s)
+
+    def advance(self, monotonic_ns: int) -> Iterator[Outcome]:
+        """Run the model over every step that is decided by now.
+
+        Frames wait for their command by the monotonic clock, counted from their reception, so a
+        stopped or jumping node clock cannot hold one back.
+        """
+        for item in self.synchronizer.poll(monotonic_ns + self._clock_ns):
+            if isinstance(item, Rejection):
+                self._on_rejection(item)
+                continue
+            try:
+                outcome = self._take(item)
+            except memories.NonFiniteError as error:
+                self.statistics.not_finite += 1
+                self.statistics.note = str(error)
+                self._last = None
+                self.restart(Restart(ResetReason.NOT_FINITE))
+                continue
+            if outcome is not None:
+                yield outcome
+
+    def _take(self, step: Step) -> Outcome | None:
+        """Observe one step; predict from it unless its frame is missing."""
+        if step.reset is not None:
+            self._begin(step.reset)
+        self.memory = self.model.observe(self.memory, step, self._noise(1)[:, 0])
+        if step.frame is None:
+            self._last = None
+            return None
+        received_ns = self._received[step.stamp_ns]
+        predictions = self._predict(step, step.frame)
+        self._score(step, step.frame)
+        self._last = (step, predictions[0])
+        return Outcome(predictions, step.index, received_ns)
+
+    def _begin(self, reason: ResetReason) -> None:
+        loaded, self._loaded = self._loaded, None
+        start_over = loaded is None or reason != ResetReason.LOADED
+        self.memory = self.model.reset() if start_over or loaded is None else loaded
+        self._rng = np.random.default_rng(self._seed)
+        self._last = None
+        self.statistics.resets += 1
+        self.statistics.last_reset = reason
+
+    def _predict(self, step: Step, frame: Frame) -> tuple[Prediction, ...]:
+        actions_BTA = np.broadcast_to(step.action_A, (1, self._horizon, step.action_A.size))
+        rollout = self.model.imagine(
+            self.memory, np.ascontiguousarray(actions_BTA), self._noise(self._horizon)
+        )
+        frames_BTHWC = rollout.frames_BTHWC
+        if frames_BTHWC is None:
+            raise RuntimeError('the rollout has no frames')
+        period_ns = self.contract.period_ns
+        return tuple(
+            Prediction(
+                frames_BTHWC[0, t],
+                step.stamp_ns,
+                step.stamp_ns + (t + 1) * period_ns,
+                t + 1,
+                frame.frame_id,
+            )
+            for t in range(self._horizon)
+        )
+
+    def _noise(self, horizon: int) -> FloatArray:
+        return self.model.noise(self._rng, 1, horizon)
+
+    def _score(self, step: Step, frame: Frame) -> None:
+        """Compare the frame with what was predicted for it, and with repeating the last one."""
+        if self._last is None:
+            return
+        before, prediction = self._last
+        if before.frame is not None and step.index == before.index + 1:
+            self.statistics.add_drift(
+                frame.image_HWC, prediction.image_HWC, before.frame.image_HWC
+            )

@@ -1,0 +1,89 @@
+"""Counters and short histories of one session: bounded in size, read by the status timer.
+
+Written by the inference thread, read by another one; each entry is one assignment, so no lock is
+needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from wm_ros.datatypes import ImageArray, ResetReason
+
+BEST_DB = 60.0  # identical pictures count as this
+
+
+@dataclass
+class Ring:
+    """The newest `size` numbers, preallocated."""
+
+    size: int
+    values: npt.NDArray[np.float32] = field(init=False)
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        self.values = np.full(self.size, np.nan, np.float32)
+
+    def add(self, value: float) -> None:
+        """Keep one more number, forget the oldest."""
+        self.values[self.count % self.size] = value
+        self.count += 1
+
+    def mean(self) -> float:
+        """Mean of what is held; NaN when empty."""
+        return float(np.nanmean(self.values)) if self.count else float('nan')
+
+    def percentile(self, percent: float) -> float:
+        """Percentile of what is held; NaN when empty."""
+        return float(np.nanpercentile(self.values, percent)) if self.count else float('nan')
+
+
+class Statistics:
+    """What the status message and the diagnostics say about the running session.
+
+    Attributes:
+        predictions: frames answered with a prediction.
+        deadline_misses: predictions later than one frame period after reception.
+        resets: memories started afresh.
+        not_finite: steps whose output was not finite (each starts the memory afresh).
+        note: text of the newest trouble.
+        camera_monotonic_ns: reception of the newest camera message; 0 before the first.
+        action_monotonic_ns: the same for commands.
+    """
+
+    def __init__(self, frames: int, period_ns: int) -> None:
+        self.period_ms = period_ns / 1e6
+        self.predictions = 0
+        self.deadline_misses = 0
+        self.resets = 0
+        self.not_finite = 0
+        self.note = ''
+        self.last_reset: ResetReason | None = None
+        self.camera_monotonic_ns = 0
+        self.action_monotonic_ns = 0
+        self.latency_ms = Ring(frames)
+        self.drift_db = Ring(frames)
+        self.copy_last_db = Ring(frames)
+
+    def add_latency(self, latency_ms: float) -> None:
+        """Count one published prediction, and a miss when it came later than the next frame."""
+        self.predictions += 1
+        self.latency_ms.add(latency_ms)
+        self.deadline_misses += latency_ms > self.period_ms
+
+    def add_drift(
+        self, seen_HWC: ImageArray, predicted_HWC: ImageArray, before_HWC: ImageArray
+    ) -> None:
+        """Compare a frame with its prediction and with the frame before it."""
+        self.drift_db.add(psnr_db(seen_HWC, predicted_HWC))
+        self.copy_last_db.add(psnr_db(seen_HWC, before_HWC))
+
+
+def psnr_db(first_HWC: ImageArray, second_HWC: ImageArray) -> float:
+    """Return the PSNR of two uint8 pictures in dB, at most `BEST_DB`."""
+    difference = first_HWC.astype(np.int16) - second_HWC
+    mse = float(np.mean(np.square(difference, dtype=np.float32)))
+    return BEST_DB if mse <= 0 else min(BEST_DB, 10 * np.log10(255.0**2 / mse))
