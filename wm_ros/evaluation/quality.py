@@ -32,6 +32,7 @@ from wm_ros.backends.base import EngineUnavailable
 from wm_ros.evaluation import counterfactual, horizons, recall
 from wm_ros.evaluation.bench import ACTION, HORIZON, RECALL, ArmSpec, Bench, Job, Result, load_arm
 from wm_ros.evaluation.figures import CHECK_ARM, MAIN_ARM, Gathered, gates, quality_figures
+from wm_ros.evaluation.pictures import png
 from wm_ros.evaluation.quality_page import futures, markdown, put_into, reveals, write_page
 from wm_ros.evaluation.recall import LeakError
 from wm_ros.manifest import PackageError
@@ -51,7 +52,7 @@ console = Console()
 def make_jobs(seed: int, pairs: int, arms: Sequence[str], check_pairs: int) -> list[Job]:
     """Return every job of a run: recall clips of all arms, films and forks of the main arm.
 
-    The fp32 check takes part in the first `check_pairs` clips and forks and in a quarter as many films.
+    The fp32 check takes part in the first `check_pairs` clips and forks and in films to match.
     Episodes of one run never return in another.
     """
     first = FIRST_SEED + seed * SEEDS_PER_RUN
@@ -191,7 +192,9 @@ def write(figures: dict[str, Any], gathered: Gathered, out: Path) -> str:
     wrong = [o for o in gathered.recall[MAIN_ARM] if o.score < 1 and o.pictures]
     if wrong:
         sheets[f'{MAIN_ARM}: not recalled'] = reveals(wrong)
-    sheets['Two futures from one state'] = futures(gathered.action[MAIN_ARM])
+    sheets['two futures from one state'] = futures(gathered.action[MAIN_ARM])
+    for title, sheet in sheets.items():
+        (out / f'{title.replace(": ", "_").replace(" ", "_")}.png').write_bytes(png(sheet))
     write_page(out / 'quality.html', figures, sheets)
     return text
 
