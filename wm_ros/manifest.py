@@ -9,7 +9,7 @@ and what was expected. Knows no engine and no file but the one it is given.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -207,10 +207,7 @@ class Manifest:
             ),
             'manifest',
         )
-        try:
-            model = ModelConfig.from_dict(_typed(values['model'], dict, 'model'))
-        except (TypeError, ValueError) as error:
-            raise PackageError(f'manifest model: {error}') from error
+        model = _model(_typed(values['model'], dict, 'model'))
         try:
             contract = StreamContract.from_dict(_typed(values['contract'], dict, 'contract'))
         except ContractError as error:
@@ -299,6 +296,16 @@ def _same_names(values: Any, expected: tuple[str, ...], where: str) -> None:
 def _texts(values: Any, names: tuple[str, ...], where: str) -> dict[str, str]:
     _same_names(values, names, where)
     return {name: _typed(values[name], str, f'{where}.{name}') for name in names}
+
+
+def _model(values: dict[str, Any]) -> ModelConfig:
+    for item in fields(ModelConfig):
+        if item.name in values:
+            _typed(values[item.name], type(item.default), f'model.{item.name}')
+    try:
+        return ModelConfig.from_dict(values)
+    except ValueError as error:
+        raise PackageError(f'manifest model: {error}') from error
 
 
 def _parity(values: Any) -> ParityRef:
