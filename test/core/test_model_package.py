@@ -1,4 +1,4 @@
-"""A package is whole or refused: every way it can be wrong, with a text that says what was found."""
+"""A package is whole or refused: every way to be wrong, with a text that says what was found."""
 
 from __future__ import annotations
 

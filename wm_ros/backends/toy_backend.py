@@ -65,7 +65,7 @@ def _write(model: ModelConfig, inputs: GraphInputs) -> GraphOutputs:
         'latents': np.stack([latent, inputs[memory_input('latents')][:, 0]], 1),
         'action': inputs['action'].copy(),
     }
-    seen = np.resize(latent.mean((2, 3)), (latent.shape[0], model.key_width))
+    seen = latent.mean((2, 3))[:, np.arange(model.key_width) % model.latent_channels]
     if model.arm == 'ttt':
         before = inputs[memory_input('fast_weights')]
         target = np.broadcast_to(seen[:, None, None, :], before.shape)
