@@ -14,7 +14,7 @@ ARMS = ('ttt', 'none', 'window')
 
 
 def knob(default: Any, doc: str, *, unit: str = '', low: float | None = None,
-         high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+         high: float | None = None, choices: tuple[str | int, ...] = ()) -> Any:
     """Declare a configuration field with what a user must know to set it."""
     meta = {'doc': doc, 'unit': unit, 'low': low, 'high': high, 'choices': choices}
     return field(default=default, metadata=meta)
@@ -26,7 +26,7 @@ def check_knobs(config: Any) -> None:
         value, meta = getattr(config, item.name), item.metadata
         where = f'{type(config).__name__}.{item.name} = {value!r}'
         if meta.get('choices') and value not in meta['choices']:
-            raise ValueError(f'{where}: expected one of {", ".join(meta["choices"])}')
+            raise ValueError(f'{where}: expected one of {", ".join(map(str, meta["choices"]))}')
         numbers = value if isinstance(value, tuple) else (value,)
         for number in numbers:
             if isinstance(number, int | float):

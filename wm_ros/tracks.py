@@ -18,6 +18,7 @@ from wm_ros.messages import Command, CommandValues
 from wm_ros.sources import POSE_ENTRIES, TWIST_TYPES, ActionSource
 
 Matrix = npt.NDArray[np.float64]
+MOST_COMMANDS = 4096  # held while no frame comes that would let go of the older half
 
 
 def make_track(source: ActionSource, period_ns: int) -> CommandTrack:
@@ -57,12 +58,15 @@ class CommandTrack:
             and first_ns < self.newest_ns - jump_ns
         ):
             self._after_jump.extend(commands)
+            del self._after_jump[:-MOST_COMMANDS]
             return note
         self._after_jump.clear()
         if commands[0].planned:
             self._commands = [held for held in self._commands if held.stamp_ns < first_ns]
         for command in commands:
             self._insert(command)
+        if len(self._commands) > MOST_COMMANDS:
+            self.forget(self._commands[MOST_COMMANDS // 2].stamp_ns)
         self.newest_ns = first_ns if self.newest_ns is None else max(self.newest_ns, first_ns)
         return note
 

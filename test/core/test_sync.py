@@ -10,6 +10,7 @@ from wm_ros.datatypes import Frame, ResetReason, Step
 from wm_ros.messages import Command
 from wm_ros.rejection import RejectedInput, Rejection, RejectReason
 from wm_ros.sync import END_OF_STREAM_NS, StepSynchronizer
+from wm_ros.tracks import MOST_COMMANDS
 
 MS = 1_000_000
 PERIOD_NS = 40 * MS
@@ -434,6 +435,27 @@ def test_a_reset_takes_the_twist_pose_to_zero() -> None:
     steps = steps_of(sync.poll(END_OF_STREAM_NS))
     x = [contract.denormalise(step.action_A)[0] for step in steps]
     np.testing.assert_allclose(x, [0.04, 0.08, 0.12, 0.16, 0.2] * 2, atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', [None, 'body'])
+def test_commands_without_a_camera_do_not_pile_up(kind: str | None) -> None:
+    """Hours of commands and no frame: a bounded history, the newest still in force."""
+    contract = make_contract(twist=kind)
+    sync = StepSynchronizer(contract)
+    width = 6 if kind else 1
+    for i in range(2 * MOST_COMMANDS):
+        sync.push_commands(0, (Command(np.full(width, i % 7 / 10.0), T0 + i * MS),))
+    at = T0 + 2 * MOST_COMMANDS * MS
+    for i in range(100):
+        sync.push_commands(0, (Command(np.zeros(width), at - 5_000 * MS - i),))
+    track = sync._tracks[0]
+    assert len(track._commands) <= MOST_COMMANDS
+    assert len(track._after_jump) == 100
+    sync.push_frame(frame(at), at)
+    (step,) = steps_of(sync.poll(END_OF_STREAM_NS))
+    value = (2 * MOST_COMMANDS - 1) % 7 / 10.0
+    wanted = value if kind is None else value * 0.04
+    assert np.isclose(contract.denormalise(step.action_A)[0], wanted, atol=1e-4)
 
 
 def test_a_new_trajectory_replaces_the_rest_of_the_old() -> None:
