@@ -37,6 +37,14 @@ class MemoryFileError(Exception):
     """A memory file that is damaged, of another version or of another package."""
 
 
+class MemoryVersionError(MemoryFileError):
+    """Not a memory file of this version."""
+
+
+class MemoryOwnerError(MemoryFileError):
+    """A whole memory file, saved for another package."""
+
+
 @dataclass(frozen=True)
 class SavedMemory:
     """What `save` wrote: file, its size and the SHA-256 of its content."""
@@ -170,7 +178,7 @@ def load(path: str | Path, package: ModelPackage) -> MemoryState:
     """
     content = Path(path).read_bytes()
     if not content.startswith(MAGIC):
-        raise MemoryFileError(
+        raise MemoryVersionError(
             f'{path}: not a memory file of this version: starts with {content[:16]!r}, '
             f'expected {MAGIC!r}'
         )
@@ -193,13 +201,13 @@ def load(path: str | Path, package: ModelPackage) -> MemoryState:
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise MemoryFileError(f'{path}: not readable as a memory: {error}') from error
     if owner != package.sha256:
-        raise MemoryFileError(
+        raise MemoryOwnerError(
             f'{path}: saved for package {owner}, this one is {package.name} {package.sha256}'
         )
     wanted = {spec.name: (spec.shape, spec.dtype) for spec in package.memory_specs}
     stored = {name: (array.shape[1:], str(array.dtype)) for name, array in arrays.items()}
     if stored != wanted or len({array.shape[0] for array in arrays.values()}) != 1:
-        raise MemoryFileError(
+        raise MemoryOwnerError(
             f'{path}: holds {stored}, the model needs {wanted}, all of one batch'
         )
     return check_finite(MemoryState(freeze(arrays), frames, stamp_ns))

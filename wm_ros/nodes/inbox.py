@@ -1,4 +1,4 @@
-"""What callbacks leave for the inference thread: the newest frame, every command, a wish to restart.
+"""What callbacks leave for the inference thread: newest frame, every command, a wish to restart.
 
 A frame that the thread has not taken yet is replaced by a newer one and counted: an overloaded
 machine skips frames, it does not fall behind. Commands are small and none is skipped.

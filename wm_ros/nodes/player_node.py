@@ -2,9 +2,9 @@
 
 Messages go out as the CDR bytes that were recorded. With `restamp` (the default) the stamps in
 headers are shifted so that the first message of the bag lies at the start of the playback: a node
-that checks stamps against the clock then sees a live robot. Without it the recorded stamps stay, for
-consumers that follow stamps only. Commands recorded at the same instant as a camera frame are sent
-before it.
+that checks stamps against the clock then sees a live robot. Without it the recorded stamps stay,
+for consumers that follow stamps only. Commands recorded at the same instant as a camera frame are
+sent before it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,12 @@ from wm_ros_msgs.srv import LoadMemory, ResetMemory, SaveMemory
 
 from wm_ros import memory as memories
 from wm_ros.datatypes import MemoryState, ResetReason
-from wm_ros.memory import MemoryFileError, NonFiniteError
+from wm_ros.memory import (
+    MemoryFileError,
+    MemoryOwnerError,
+    MemoryVersionError,
+    NonFiniteError,
+)
 from wm_ros.nodes.convert import ns_to_stamp
 from wm_ros.nodes.inbox import Inbox, Restart
 
@@ -123,19 +128,16 @@ def current(session: Session, inbox: Inbox) -> MemoryState:
     """Return the memory that the next frame will find."""
     wish = inbox.restart
     if wish is None:
-        return session.memory
+        return session.next_memory
     return wish.memory or session.model.reset()
 
 
 def code_of(error: MemoryFileError) -> int:
     """Return the service's code for a refused file."""
     codes = LoadMemory.Response
-    by_kind = {
-        'version': codes.WRONG_VERSION,
-        'damaged': codes.CORRUPT,
-        'package': codes.WRONG_MODEL,
-    }
-    return by_kind.get(getattr(error, 'kind', ''), codes.CORRUPT)
+    if isinstance(error, MemoryVersionError):
+        return int(codes.WRONG_VERSION)
+    return int(codes.WRONG_MODEL if isinstance(error, MemoryOwnerError) else codes.CORRUPT)
 
 
 def describe(response: Any, memory: MemoryState, path: Path) -> Any:

@@ -66,7 +66,7 @@ class Session:
         self._seed = seed
         self._rng = np.random.default_rng(seed)
         self._on_rejection = on_rejection
-        self._loaded: MemoryState | None = None
+        self._wish: Restart | None = None
         self._clock_ns = 0  # node clock minus monotonic clock, at the newest frame
         self._received: dict[int, int] = {}  # stamp -> monotonic instant of reception
         self._last: tuple[Step, Prediction] | None = None
@@ -87,9 +87,16 @@ class Session:
                 self._received.pop(next(iter(self._received)))
             self.synchronizer.push_frame(arrived.frame, arrived.receive_ns)
 
+    @property
+    def next_memory(self) -> MemoryState:
+        """The memory that the next frame will find, a restart that is due included."""
+        if self._wish is None:
+            return self.memory
+        return self._wish.memory or self.model.reset()
+
     def restart(self, wish: Restart) -> None:
         """Start afresh with the next frame."""
-        self._loaded = wish.memory
+        self._wish = wish
         self.synchronizer.reset(wish.reason)
 
     def wait_s(self, monotonic_ns: int, longest_s: float) -> float:
@@ -124,7 +131,8 @@ class Session:
         """Observe one step; predict from it unless its frame is missing."""
         if step.reset is not None:
             self._begin(step.reset)
-        self.memory = self.model.observe(self.memory, step, self._noise(1)[:, 0])
+        fill_noise = self._noise(1)[:, 0] if step.frame is None else None
+        self.memory = self.model.observe(self.memory, step, fill_noise)
         if step.frame is None:
             self._last = None
             return None
@@ -135,9 +143,9 @@ class Session:
         return Outcome(predictions, step.index, received_ns)
 
     def _begin(self, reason: ResetReason) -> None:
-        loaded, self._loaded = self._loaded, None
-        start_over = loaded is None or reason != ResetReason.LOADED
-        self.memory = self.model.reset() if start_over or loaded is None else loaded
+        wish, self._wish = self._wish, None
+        loaded = wish.memory if wish is not None and wish.reason == reason else None
+        self.memory = loaded or self.model.reset()
         self._rng = np.random.default_rng(self._seed)
         self._last = None
         self.statistics.resets += 1

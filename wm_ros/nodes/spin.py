@@ -1,7 +1,7 @@
 """Run one node until it is done or told to stop.
 
-A loop over `spin_once` is used because `spin()` of rclpy loses a few SIGINT/SIGTERM. An exception in
-a callback is logged; it does not end the process.
+A loop over `spin_once` is used because `spin()` of rclpy loses a few SIGINT/SIGTERM. An exception
+in a callback is logged; it does not end the process.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """`world_model_node`: camera and command topics in, remembered and predicted frames out.
 
-A managed node. configure: everything that can refuse (see loading.py). activate: subscribe, and one
-inference thread takes what the callbacks leave in the inbox. A callback converts, puts and returns.
+A managed node. configure: everything that can refuse (see loading.py). activate: subscribe, and
+one inference thread takes what the callbacks leave in the inbox. A callback converts, puts and
+returns.
 
 Stamps decide what belongs together; the node's clock is only used to refuse stamps from the future
 and to stamp what has none. So the node works the same with `use_sim_time`, and a clock that jumps
 shows up as stamps that jump, which the contract's reset policy handles. Quality of service: sensor
-data for the camera (best effort, newest 5), reliable for commands and outputs; each can be changed by
-the standard parameters `qos_overrides.<topic>.<subscription|publisher>.<policy>`.
+data for the camera (best effort, newest 5), reliable for commands and outputs; each can be changed
+by the standard parameters `qos_overrides.<topic>.<subscription|publisher>.<policy>`.
 """
 
 from __future__ import annotations
