@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-# from export.to_onnx import export_package
+from export.to_onnx import export_package
 from models.autoencoder import Autoencoder
 from models.world_model import LatentWorldModel
 from training import checkpoint
@@ -93,6 +93,8 @@ class Run:
 
     def probes(self, autoencoder: Autoencoder, count: int) -> list[ProbeClip]:
         """Recall probes, made once."""
+        if self._probes is None and self.recipe.probe_clips == 0:
+            self._probes = []
         if self._probes is None:
             self._probes = collect(self.world, autoencoder, range(PROBE_SEED, PROBE_SEED + count))
         return self._probes

@@ -16,8 +16,8 @@ class TokenizerStage:
     """Reconstruction of single frames."""
 
     frames: int = 30_000
-    steps: int = 2500
-    batch: int = 64
+    steps: int = 1600
+    batch: int = 32
     rate: float = 2e-3
     latent_noise: float = 0.05
     salience: float = 4.0
@@ -117,6 +117,7 @@ REAL = Recipe(
     tokenizer=TokenizerStage(frames=6000, steps=1500),
     teachers=(TeacherStage('teacher', steps=1200, clips=12, frames=96, loss_frames=12, shift=3.0, event_share=0.0),),
     student=StudentStage(steps=300, frames=96),
+    probe_clips=0,
 )
 
 RECIPES = {recipe.name: recipe for recipe in (TINY, TABLETOP, REAL)}

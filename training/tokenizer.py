@@ -26,7 +26,7 @@ def train_tokenizer(config: ModelConfig, images_BHWC: np.ndarray, stage: Tokeniz
     moves and what is revealed is small, and it is what the world model is asked about.
     """
     torch.manual_seed(seed)
-    autoencoder = Autoencoder(config)
+    autoencoder = Autoencoder(config).to(memory_format=torch.channels_last)  # a fifth faster in bf16
     sample = np.random.default_rng(seed).choice(len(images_BHWC), min(2000, len(images_BHWC)), replace=False)
     mean = torch.from_numpy(to_model(images_BHWC[np.sort(sample)]).mean(0))
 

@@ -1,0 +1,69 @@
+"""A folder of bags as a `World`: one training clip per unbroken stretch of recording.
+
+Frames and commands come through `iter_steps`, the reader that replay and the live node's synchroniser share.
+Nobody knows what is hidden in a real recording, so there are no facts and no recall probes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from training.world import Clip, ProbeEpisode
+from wm_ros.bag.read import iter_steps
+from wm_ros.contract import StreamContract
+from wm_ros.datatypes import Step
+
+SHORTEST_CLIP = 32
+
+
+class BagWorld:
+    """Recorded episodes of one robot."""
+
+    renderer = None
+
+    def __init__(self, contract: Path, bags: list[Path], image_size: int) -> None:
+        self.contract = StreamContract.load(contract)
+        if self.contract.image_size != image_size:
+            raise ValueError(f'{contract}: image_size {self.contract.image_size}, the recipe expects {image_size}')
+        self.action_width = self.contract.action_width
+        self.image_size = image_size
+        self._clips = [clip for bag in bags for clip in read_clips(bag, self.contract)]
+        if not self._clips:
+            raise ValueError(f'no stretch of {SHORTEST_CLIP} frames or more in {", ".join(map(str, bags))}')
+
+    @property
+    def clips(self) -> int:
+        """Number of different practice clips."""
+        return len(self._clips)
+
+    def practice(self, seed: int, frames: int) -> Clip:
+        """Return clip number `seed` (modulo their count), at most `frames` long where that is positive."""
+        clip = self._clips[seed % len(self._clips)]
+        if 0 < frames < len(clip.images_THWC):
+            return Clip(clip.images_THWC[:frames], clip.actions_TA[:frames], clip.visible_TF[:frames])
+        return clip
+
+    def probe(self, seed: int) -> ProbeEpisode:
+        """A recording has no twin."""
+        raise NotImplementedError('recall probes need a simulator: a recording has no twin')
+
+
+def read_clips(bag: Path, contract: StreamContract) -> Iterator[Clip]:
+    """Yield the unbroken stretches of a bag: no reset and no missing frame inside."""
+    run: list[Step] = []
+    for step in iter_steps(bag, contract):
+        if (step.frame is None or step.reset is not None) and run:
+            yield from _clip(run)
+            run = []
+        if step.frame is not None:
+            run.append(step)
+    yield from _clip(run)
+
+
+def _clip(run: list[Step]) -> Iterator[Clip]:
+    if len(run) >= SHORTEST_CLIP:
+        images = np.stack([step.frame.image_HWC for step in run if step.frame is not None])
+        yield Clip(images, np.stack([step.action_A for step in run]), np.zeros((len(run), 0), bool))
