@@ -31,8 +31,6 @@ interfaces := msg/package.xml msg/CMakeLists.txt $(wildcard msg/*/*.msg msg/*/*.
 
 export PATH := $(venv)/bin:$(PATH)
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
-# Engines get their threads from the configuration; this is for what numpy and OpenCV would take.
-export OMP_NUM_THREADS ?= 1
 
 ifdef ROS_DISTRO
 venv_options := --system-site-packages
@@ -55,25 +53,25 @@ setup-train: $(venv)/.interfaces $(venv)/.train  ## beside it what training and 
 setup-test: $(venv)/.interfaces $(venv)/.train $(venv)/.test
 
 $(venv)/.made:
-	$(PYTHON) tools/check_machine.py
+	@$(PYTHON) tools/check_machine.py
 	@echo "[setup] virtual environment $(VENV) with $$($(PYTHON) --version)"
-	$(PYTHON) -m venv $(venv_options) $(venv)
-	touch $@
+	@$(PYTHON) -m venv $(venv_options) $(venv)
+	@touch $@
 
 # On a sourced distribution its own numpy stays: the messages' extensions are compiled against it.
 $(venv)/constraints.txt: constraints.txt | $(venv)/.made
-	grep -viE '^(numpy|opencv|setuptools|ros-|colcon|matplotlib|contourpy|onnx|ml_dtypes)' $< > $@
-	$(py) -c 'import numpy; print("numpy==" + numpy.__version__)' >> $@
+	@grep -viE '^(numpy|opencv|setuptools|ros-|colcon|matplotlib|contourpy|onnx|ml_dtypes)' $< > $@
+	@$(py) -c 'import numpy; print("numpy==" + numpy.__version__)' >> $@
 
 $(venv)/.robot: setup.py $(constraints) tools/patch_wheels.py | $(venv)/.made
 	@echo "[setup] robot side: $(ros_extras)$(ENGINES),sim"
-	$(pip) -c $(constraints) 'setuptools<80'
-	$(pip) -c $(constraints) --no-build-isolation -e '.[$(ros_extras)$(ENGINES),sim]'
+	@$(pip) -c $(constraints) 'setuptools<80'
+	@$(pip) -c $(constraints) --no-build-isolation -e '.[$(ros_extras)$(ENGINES),sim]'
 	@$(py) -c 'import importlib.metadata as m, sys; \
 	    both = {"onnxruntime", "onnxruntime-gpu"} <= {d.name for d in m.distributions()}; \
 	    sys.exit("onnxruntime and onnxruntime-gpu are both in $(VENV) and share an import name: make clean-venv" if both else 0)'
-	$(py) tools/patch_wheels.py
-	touch $@
+	@$(py) tools/patch_wheels.py
+	@touch $@
 
 $(venv)/.interfaces: $(interfaces) $(venv)/.robot
 	@echo "[setup] wm_ros_msgs, generated and compiled"
@@ -88,28 +86,30 @@ else
 	    && cmake --install build/wm_ros_msgs-$(notdir $(venv)); } > build/wm_ros_msgs.log 2>&1 \
 	    || { tail -40 build/wm_ros_msgs.log >&2; echo "wm_ros set-up: wm_ros_msgs did not build, see build/wm_ros_msgs.log" >&2; exit 1; }
 endif
-	touch $@
+	@touch $@
 
 $(venv)/.train: setup.py $(constraints) | $(venv)/.robot
 	@echo "[setup] training side: $(TORCH)"
-	$(pip) '$(TORCH)'
-	$(pip) -c $(constraints) --no-build-isolation -e '.[train]'
-	touch $@
+	@$(pip) '$(TORCH)'
+	@$(pip) -c $(constraints) --no-build-isolation -e '.[train]'
+	@touch $@
 
 $(venv)/.test: setup.py $(constraints) | $(venv)/.robot
 	@echo "[setup] test tools"
-	$(pip) -c $(constraints) --no-build-isolation -e '.[test]'
-	touch $@
+	@$(pip) -c $(constraints) --no-build-isolation -e '.[test]'
+	@touch $@
 
 # --- the robot's side --------------------------------------------------------------------------------
 
 .PHONY: demo demo-real quality
+# Engines get their threads from the configuration; this is for what numpy and OpenCV would take.
+demo quality test: export OMP_NUM_THREADS = 1
 demo: setup  ## simulator, node and recorder on real ROS 2 for one episode: out/demo/report.html
 	$(run) -m wm_ros.nodes.demo $(ARGS)
 
 demo-real: setup-train  ## the same on a real robot's recording, after training on it: out/demo_real
 	$(run) -m training.main real
-	$(run) -m wm_ros.nodes.demo_real $(ARGS)
+	export OMP_NUM_THREADS=1; $(run) -m wm_ros.nodes.demo_real $(ARGS)
 
 quality: setup  ## measure the shipped package: out/quality/quality.json (SEED= PAIRS=)
 	$(run) -m wm_ros.evaluation.quality $(if $(SEED),--seed $(SEED)) $(if $(PAIRS),--pairs $(PAIRS)) $(ARGS)
@@ -143,8 +143,11 @@ build: setup  ## colcon build of both packages into install/
 
 # --- housekeeping ------------------------------------------------------------------------------------
 
-.PHONY: constraints clean clean-venv help
-constraints: setup-test
+.PHONY: docs constraints clean clean-venv help
+docs: setup  ## write config/*.yaml anew from the parameters declared in wm_ros/config.py
+	$(run) -m wm_ros.nodes.params --out config
+
+constraints: setup-test  ## print the versions in the environment, for constraints.txt
 	@$(py) -m pip freeze --all --exclude-editable
 
 clean:  ## remove what was built and measured, keep the environment
