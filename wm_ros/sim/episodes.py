@@ -1,7 +1,8 @@
 """Episodes: plan one, swap two of its colours, play it.
 
-`plan_episode` writes the whole open-loop command sequence and the truth of what shows when, without drawing;
-`play` runs a plan on a TableTop. Axes: T frames, A action, F facts, H W pixels, C channels.
+`plan_episode` writes the whole open-loop command sequence and the truth of what shows when,
+without drawing; `play` runs a plan on a TableTop.
+Axes: T frames, A action, F facts, H W pixels, C channels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from wm_ros.sim.scene import TableTop, Truth
 from wm_ros.sim.script import Script
 from wm_ros.sim.world import BLOCK_X_M, BLOCK_Y_M, FACTS, PALETTE, Layout
 
-__all__ = ['KINDS', 'EpisodePlan', 'RecallTest', 'Reveal', 'SimFrame', 'plan_episode', 'play', 'twin']
+__all__ = ['KINDS', 'EpisodePlan', 'RecallTest', 'Reveal', 'SimFrame', 'plan_episode', 'play',
+           'twin']
 
 KINDS = ('free', 'push', 'practice', 'cup', 'drawer', 'view')
 DEFAULT_FRAMES = {'free': 1000, 'push': 1000, 'practice': 2000}
@@ -48,8 +50,8 @@ def plan_episode(kind: str, seed: int, frames: int | None = None) -> EpisodePlan
     Args:
         kind: entry of KINDS.
         seed: non-negative.
-        frames: length of `free`, `push` and `practice` (default 1,000, 1,000 and 2,000). The recall kinds
-            `cup`, `drawer` and `view` always have 1,650 frames.
+        frames: length of `free`, `push` and `practice` (default 1,000, 1,000 and 2,000). The
+            recall kinds `cup`, `drawer` and `view` always have 1,650 frames.
 
     Raises:
         ValueError: unknown kind, or a length that the kind cannot have.
@@ -57,8 +59,9 @@ def plan_episode(kind: str, seed: int, frames: int | None = None) -> EpisodePlan
     if kind not in KINDS:
         raise ValueError(f'episode kind {kind!r}: expected one of {", ".join(KINDS)}')
     rng = np.random.default_rng([KINDS.index(kind), seed])
-    layout = Layout(colours=tuple(int(colour) for colour in rng.integers(0, len(PALETTE), len(FACTS))),
-                    block_x_m=float(rng.uniform(*BLOCK_X_M)), block_y_m=float(rng.uniform(*BLOCK_Y_M)),
+    layout = Layout(colours=tuple(rng.integers(0, len(PALETTE), len(FACTS)).tolist()),
+                    block_x_m=float(rng.uniform(*BLOCK_X_M)),
+                    block_y_m=float(rng.uniform(*BLOCK_Y_M)),
                     block_yaw_rad=float(rng.uniform(-0.7, 0.7)))
     if kind in FIRST_FACT:
         if frames not in (None, CLIP_FRAMES):
@@ -67,7 +70,8 @@ def plan_episode(kind: str, seed: int, frames: int | None = None) -> EpisodePlan
     length = DEFAULT_FRAMES[kind] if frames is None else frames
     if length < 1:
         raise ValueError(f'{length} frames asked for: expected 1 or more')
-    script = Script(layout, rng, push_share=0.9 if kind == 'push' else 0.35, sideways=kind == 'push')
+    pushes = kind == 'push'
+    script = Script(layout, rng, push_share=0.9 if pushes else 0.35, sideways=pushes)
     {'practice': practise, 'free': roam, 'push': push_about}[kind](script, length)
     return finish(kind, seed, layout, script, length)
 
@@ -96,11 +100,14 @@ def play(plan: EpisodePlan, sim: TableTop, frames: slice | Iterable[int] | None 
         ValueError: an index outside the plan.
     """
     indices = range(plan.frames)
-    wanted = set(indices[frames] if isinstance(frames, slice) else indices if frames is None else frames)
+    if frames is None:
+        frames = slice(None)
+    wanted = set(indices[frames] if isinstance(frames, slice) else frames)
     if wanted and not 0 <= min(wanted) <= max(wanted) < plan.frames:
         raise ValueError(f'frames {min(wanted)}..{max(wanted)} asked of a plan of {plan.frames}')
     sim.reset(plan.layout)
     for index in range(max(wanted, default=-1) + 1):
         if index in wanted:
-            yield SimFrame(sim.render(), plan.actions_TA[index], sim.truth() if truth else None, index)
+            facts = sim.truth() if truth else None
+            yield SimFrame(sim.render(), plan.actions_TA[index], facts, index)
         sim.step(plan.actions_TA[index])

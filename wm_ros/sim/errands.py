@@ -1,4 +1,4 @@
-"""Errands of the arm: iterators that move the commanded gripper pose a little and yield once per frame.
+"""Errands of the arm: iterators that move the commanded gripper pose and yield once per frame.
 
 The lanes are what keeps an open container in sight: see `script.py`.
 """
@@ -55,8 +55,17 @@ class Arm:
         end_x = start_x + sign * rng.uniform(0.03, 0.06)
         yield from self._stroke((start_x, y), (end_x, y), speed)
 
-    def reach_lid(self, x_m: float, arrived: list[bool]) -> Iterator[None]:
-        """Grip the lid at `x_m`, then stay; puts True into `arrived` with the last frame of the way."""
+    def hold_lid(self, x_m: float) -> Iterator[None]:
+        """Go and grip the lid at `x_m`, then stay; the way takes `frames_to_lid`."""
+        yield from self._way_to_lid(x_m)
+        while True:
+            yield
+
+    def frames_to_lid(self, x_m: float) -> int:
+        """Return the frames from the commanded pose of now to a gripped lid at `x_m`."""
+        return sum(1 for _ in Arm(dict(self._command), self._rng)._way_to_lid(x_m))
+
+    def _way_to_lid(self, x_m: float) -> Iterator[None]:
         if self._command['y'] < FRONT_Y_M:
             yield from self._retreat()
         self._command['gripper'] = 1.0
@@ -64,9 +73,6 @@ class Arm:
         yield from self._go((x_m, 0.0, GRIP_Z_M + 0.02), w.ARM_STEP_M)
         self._command['gripper'] = 0.0
         yield from self._go((x_m, 0.0, GRIP_Z_M), w.ARM_STEP_M)
-        arrived.append(True)
-        while True:
-            yield
 
     def leave_lid(self) -> Iterator[None]:
         """Let the lid go and return behind the cups."""

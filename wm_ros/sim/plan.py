@@ -22,7 +22,7 @@ class Reveal:
     Attributes:
         fact: entry of FACTS.
         frame_first_visible: first frame with a pixel of it.
-        frame_first_5pct: first frame of the stretch in which it covers 5 % or more, None if it never does.
+        frame_first_5pct: first frame of the stretch in which it covers 5 % or more, or None.
         lag: frames since the fact last showed (1 would be the very next), None for its first time.
     """
 
@@ -87,12 +87,13 @@ def finish(kind: str, seed: int, layout: Layout, script: Script, frames: int) ->
 
 def find_reveals(visible_TF: npt.NDArray[np.bool_],
                  large_TF: npt.NDArray[np.bool_]) -> tuple[Reveal, ...]:
-    """Return the stretches in which a fact shows, from bool [T, F] of showing and of covering 5 %."""
+    """Return the stretches in which a fact shows; both inputs bool [T, F]."""
     reveals = []
     for column, fact in enumerate(FACTS):
         edges_T = np.diff(visible_TF[:, column].astype(np.int8), prepend=0, append=0)
         last_visible = None
-        for start, end in zip(np.flatnonzero(edges_T == 1), np.flatnonzero(edges_T == -1), strict=True):
+        starts, ends = np.flatnonzero(edges_T == 1), np.flatnonzero(edges_T == -1)
+        for start, end in zip(starts, ends, strict=True):
             large = np.flatnonzero(large_TF[start:end, column])
             reveals.append(Reveal(fact, int(start), int(start + large[0]) if large.size else None,
                                   None if last_visible is None else int(start) - last_visible))

@@ -1,8 +1,8 @@
-"""Recall clips: every fact shown once, then six of them again, each after its own lag, and never before.
+"""Recall clips: every fact shown once, then six of them again, each after its own lag.
 
-`assign` says which fact is asked after which lag and in which colours, balanced over consecutive seeds;
-`write_clip` writes one attempt at the clip, `recall_plan` the first attempt that keeps all the rules.
-F facts in the order of FACTS.
+`assign` says which fact is asked after which lag and in which colours, balanced over consecutive
+seeds; `write_clip` writes one attempt at the clip; `recall_plan` returns the first attempt that
+keeps all the rules. F facts in the order of FACTS.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Assignment:
     """Which fact is asked after which lag, and the colours of all facts.
 
     Attributes:
-        facts: the tested fact per lag, in the order of LAGS; neighbours (0, 1), (2, 3), (4, 5) are partners.
+        facts: the tested fact per lag, in the order of LAGS; 0, 1 and 2, 3 and 4, 5 are partners.
         spare: the fact that is not tested.
         colours: palette index per fact, in the order of FACTS.
     """
@@ -50,7 +50,8 @@ class Assignment:
 def assign(kind: str, seed: int) -> Assignment:
     """Assign facts and colours to lags.
 
-    Over seeds 7n..7n+6 every fact is asked once after every lag; over seeds 6n..6n+5 every colour once.
+    Over seeds 7n..7n+6 every fact is asked once after every lag, over seeds 6n..6n+5 every colour
+    once: any 42 seeds that start at a multiple of 42 are balanced in both.
     """
     stride, turn = 1 + (seed // 7) % 6, FIRST_FACT[kind] + seed
     order = [FACTS[(turn + place * stride) % len(FACTS)] for place in range(len(FACTS))]
@@ -98,7 +99,7 @@ def write_clip(script: Script, who: Assignment) -> int:
 
 
 def _write_opening(script: Script, who: Assignment) -> dict[str, int]:
-    """Reveal all facts, those with the longest lag first; returns the last frame that shows each."""
+    """Reveal all facts, longest lag first; returns the last frame that shows each."""
     order = list(reversed(who.facts))
     order.insert(int(script.rng.integers(0, len(LAGS) - 1)), who.spare)
     last_seen = {}
@@ -111,8 +112,9 @@ def _write_opening(script: Script, who: Assignment) -> dict[str, int]:
     return last_seen
 
 
-def _fill(script: Script, known: list[str], who: Assignment, due: dict[str, int], until: int) -> None:
-    """Keep busy until shortly before frame `until`: facts that are no secret may be revealed again."""
+def _fill(script: Script, known: list[str], who: Assignment, due: dict[str, int],
+          until: int) -> None:
+    """Keep busy until shortly before `until`: facts that are no secret may be shown again."""
     rng = script.rng
     span = PREPARE_FRAMES + REVEAL_FRAMES
     while script.frame + span + PREPARE_FRAMES < until:
@@ -128,9 +130,8 @@ def _fill(script: Script, known: list[str], who: Assignment, due: dict[str, int]
 def _ask(script: Script, fact: str, first_visible: int) -> None:
     """Reveal a fact so that `first_visible` is the first frame that shows it."""
     led = fact.startswith('cup') and bool(script.rng.random() < 0.6)
-    script.prepare(fact, led)
-    # A container shows one frame after its first command, a view on the second step of the pan.
-    script.wait_until(first_visible - (2 if ENTRIES[fact] == 'pan' else 1))
+    # A container shows one frame after its first command, a view after its second.
+    script.prepare_for(fact, led, first_visible - (2 if ENTRIES[fact] == 'pan' else 1))
     script.reveal(fact, script.draw_levels(fact), led)
 
 
@@ -141,8 +142,8 @@ def find_tests(plan: EpisodePlan, who: Assignment) -> tuple[RecallTest, ...]:
         second = [reveal for reveal in plan.reveals if reveal.fact == fact][1]
         if second.lag is None or second.frame_first_5pct is None:
             raise ValueError(f'{fact} is not fully shown at frame {second.frame_first_visible}')
-        tests.append(RecallTest(fact, who.partner(fact), second.lag, second.frame_first_visible - 1,
-                                second.frame_first_5pct))
+        tests.append(RecallTest(fact, who.partner(fact), second.lag,
+                                second.frame_first_visible - 1, second.frame_first_5pct))
     return tuple(tests)
 
 
@@ -155,11 +156,11 @@ def broken_rules(plan: EpisodePlan) -> tuple[str, ...]:
         pair = [FACTS.index(test.fact), FACTS.index(test.partner)]
         first = test.hidden_frame + 1
         if plan.visible_TF[first - QUIET_FRAMES:first, pair].any():
-            wrong.append(f'{test.fact} or {test.partner} shows within {QUIET_FRAMES} frames before {first}')
+            wrong.append(f'{test.fact} or {test.partner} shows shortly before {first}')
         if plan.visible_TF[first:test.scored_frame + 1, pair[1]].any():
             wrong.append(f'{test.partner} shows beside {test.fact} at {first}')
-        if test.scored_frame - test.hidden_frame > SCORE_FRAMES:
-            wrong.append(f'{test.fact} takes {test.scored_frame - test.hidden_frame} frames to show')
+        if (late := test.scored_frame - test.hidden_frame) > SCORE_FRAMES:
+            wrong.append(f'{test.fact} takes {late} frames to show')
         if plan.layout.colours[pair[0]] == plan.layout.colours[pair[1]]:
             wrong.append(f'{test.fact} and {test.partner} have the same colour')
     return tuple(wrong)

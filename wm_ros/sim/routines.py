@@ -17,7 +17,7 @@ REDRAW_FRAMES = 300
 
 
 def practise(script: Script, frames: int) -> None:
-    """Reveal facts by skewed weights, about 45 times in 1,000 frames; some rest, so that long lags occur."""
+    """Reveal facts by skewed weights, about 44 in 1,000 frames; some rest: long lags occur too."""
     rng, redraw = script.rng, 0
     weights_F = np.ones(len(FACTS))
     rests: dict[str, int] = {}
@@ -50,7 +50,7 @@ def _rest(rng: np.random.Generator, left: int) -> int:
 
 
 def reveal_somehow(script: Script, fact: str, led: bool | None = None) -> None:
-    """Open and close one container at a random pace; cups are led by the gripper in 6 of 10 cases."""
+    """Open and close one container at a random pace; 6 of 10 cups are led by the gripper."""
     rng = script.rng
     if led is None:
         led = fact.startswith('cup') and bool(rng.random() < 0.6)
@@ -70,7 +70,8 @@ def roam(script: Script, frames: int) -> None:
         elif choice < 0.75:
             fact = FACTS[int(rng.integers(0, 5))]
             script.prepare(fact, False)
-            script.reveal(fact, script.draw_levels(fact, peak=float(rng.integers(2, 8)) / 8), False)
+            levels = script.draw_levels(fact, peak=float(rng.integers(2, 8)) / 8)
+            script.reveal(fact, levels, False)
         else:
             reveal_somehow(script, FACTS[int(rng.integers(0, len(FACTS)))])
         script.wait(int(rng.integers(5, 50)))

@@ -1,8 +1,9 @@
 """Script: writes the command sequence of an episode, frame by frame, without drawing anything.
 
-A script has two hands: `reveal` opens and closes a container while the arm goes on with its errands (wander
-behind the cups, push the block, carry a lid). The arm keeps to lanes in which it cannot cover a fact that
-shows: behind the cups, or down the middle past the middle cup, which is then not opened.
+A script has two hands: `reveal` opens and closes a container while the arm goes on with its
+errands (wander behind the cups, push the block, carry a lid). The arm keeps to lanes in which it
+cannot cover a fact that shows: behind the cups, or down the middle past the middle cup, which
+then stays closed.
 Axes: T frames, A action, F facts.
 """
 
@@ -36,7 +37,7 @@ class Script:
         Args:
             rng: the only source of chance.
             push_share: how many of the arm's errands push the block.
-            sideways: pushes may go left and right too; the hand may then cover a fact, so open nothing.
+            sideways: push left and right too; the hand may then cover a fact: open nothing.
         """
         self.rng = rng
         self._state = w.start_state(layout)
@@ -91,18 +92,26 @@ class Script:
     def prepare(self, fact: str, led: bool) -> None:
         """Bring the arm where the reveal of `fact` needs it: on its lid, or out of its way."""
         if led:
-            arrived: list[bool] = []
-            self._errand = self._arm.reach_lid(w.CUP_X_M[int(fact[-1])], arrived)
-            while not arrived:
-                self.tick()
+            x = w.CUP_X_M[int(fact[-1])]
+            frames, self._errand = self._arm.frames_to_lid(x), self._arm.hold_lid(x)
+            self.wait(frames)
         elif fact.startswith('cup'):
             x = w.CUP_X_M[int(fact[-1])]
-            self._may_push = fact != 'cup_1'
             while self._command['y'] < FRONT_Y_M and abs(self._command['x'] - x) < 0.1:
                 self.tick()
+            if fact == 'cup_1':
+                self._may_push = False
+                self._errand = self._arm.wander()
+
+    def prepare_for(self, fact: str, led: bool, frame: int) -> None:
+        """Prepare a reveal whose first command is that of `frame`; LateError when too near."""
+        while led and self.frame + self._arm.frames_to_lid(w.CUP_X_M[int(fact[-1])]) < frame:
+            self.tick()
+        self.prepare(fact, led)
+        self.wait_until(frame)
 
     def draw_levels(self, fact: str, peak: float = 1.0) -> list[float]:
-        """Draw the commands of one opening and closing: 7 to 19 visible frames, the last entry closed.
+        """Draw the commands of one opening and closing, one a frame; the last one is closed.
 
         Args:
             peak: how far a container opens, a multiple of 1/8 (views: always fully).

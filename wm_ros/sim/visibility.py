@@ -1,9 +1,9 @@
 """Which facts show a pixel, told from the state alone.
 
 Holds for every state a script can reach: openings in steps of 1/8, the camera turned in steps of
-PAN_GRID_RAD while everything else is closed, the arm kept out of the way (`script.py`). The thresholds lie
-between two grid steps, far from the pixel where the answer flips; `test_sim_visibility` compares them with
-segmentation renders. F facts in the order of FACTS.
+PAN_GRID_RAD while all else is closed, the arm kept out of the way (`script.py`). The thresholds
+lie between two grid steps, far from the pixel where the answer flips; `test_sim_visibility`
+compares them with segmentation renders. Facts come in the order of FACTS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LARGE_PAN_RAD = 0.275
 
 
 def openings(state: WorldState) -> tuple[float, ...]:
-    """Return how far each fact is uncovered: 0..1 for containers, radians toward the fact for views."""
+    """Return how far each fact is uncovered: 0..1 for containers, radians of pan for views."""
     return (*state.lids, state.drawer, state.occluder, -state.pan_rad, state.pan_rad)
 
 

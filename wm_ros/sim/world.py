@@ -1,8 +1,8 @@
 """The table-top as numbers: what is where, how fast it moves, what an action entry means.
 
-Pure arithmetic, no MuJoCo: the planner of episodes and the renderer read the same constants and the same
-`advance`, so a plan knows every pose without drawing anything.
-World frame: origin on the table under the middle cup, x right, y away from the camera, z up, metres.
+Pure arithmetic, no MuJoCo: the planner of episodes and the renderer read the same constants and
+the same `advance`, so a plan knows every pose without drawing anything.
+World frame: origin on the table under the middle cup, x right, y away from the camera, z up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from wm_ros.datatypes import FloatArray
 
 RATE_HZ = 25.0
 
-ACTION_NAMES = ('x', 'y', 'z', 'gripper', 'lid_0', 'lid_1', 'lid_2', 'occluder', 'drawer', 'pan', 'tilt')
+ACTION_NAMES = ('x', 'y', 'z', 'gripper', 'lid_0', 'lid_1', 'lid_2', 'occluder', 'drawer', 'pan',
+                'tilt')
 ACTION_UNITS = ('m', 'm', 'm', '1', '1', '1', '1', '1', '1', 'rad', 'rad')
 ACTION_LIMITS: tuple[tuple[float, float], ...] = (
     (-0.22, 0.22), (-0.26, 0.16), (0.02, 0.40), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0),
@@ -29,7 +30,7 @@ PALETTE: tuple[tuple[float, float, float], ...] = (
     (0.98, 0.86, 0.05), (0.92, 0.12, 0.88), (0.05, 0.82, 0.90))
 PALETTE_NAMES = ('red', 'green', 'blue', 'yellow', 'magenta', 'cyan')
 
-# Speeds, per frame of 40 ms. The lid, occluder and drawer steps are powers of two: openings are exact.
+# Speeds, per frame of 40 ms. The opening step is a power of two: openings are exact.
 ARM_STEP_M = 0.05
 GRIPPER_STEP = 0.25
 OPENING_STEP = 0.25
@@ -51,7 +52,7 @@ BLOCK_X_M = (-0.03, 0.03)
 BLOCK_Y_M = (-0.20, -0.14)
 TIP_RADIUS_M = 0.014
 
-# Camera: the pan and tilt axes pass through the optical centre, so turning it changes no occlusion.
+# Camera: pan and tilt axes pass through the optical centre, so turning it changes no occlusion.
 CAMERA_M = (0.0, -0.50, 0.42)
 LOOK_AT_M = (0.0, -0.05, 0.045)
 FOVY_DEG = 47.0
@@ -82,7 +83,7 @@ class Layout:
         if len(self.colours) != len(FACTS):
             raise ValueError(f'{len(self.colours)} colours given, {len(FACTS)} facts expected')
         if any(not 0 <= colour < len(PALETTE) for colour in self.colours):
-            raise ValueError(f'colours {self.colours}: expected palette indices 0..{len(PALETTE) - 1}')
+            raise ValueError(f'colours {self.colours}: expected indices below {len(PALETTE)}')
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,9 @@ class WorldState:
 
     def vector(self) -> np.ndarray:
         """Return the state as float64 [14]."""
-        return np.array([self.x_m, self.y_m, self.z_m, self.gripper, *self.lids, self.occluder, self.drawer,
-                         self.pan_rad, self.tilt_rad, self.block_x_m, self.block_y_m, self.block_yaw_rad])
+        return np.array([self.x_m, self.y_m, self.z_m, self.gripper, *self.lids, self.occluder,
+                         self.drawer, self.pan_rad, self.tilt_rad, self.block_x_m, self.block_y_m,
+                         self.block_yaw_rad])
 
     @classmethod
     def from_vector(cls, values: np.ndarray) -> WorldState:
@@ -118,8 +120,8 @@ class WorldState:
 
 def start_state(layout: Layout) -> WorldState:
     """Return the first state: everything closed, camera ahead, arm at home."""
-    return WorldState(*HOME_M, 1.0, (0.0, 0.0, 0.0), 0.0, 0.0, 0.0, 0.0, layout.block_x_m, layout.block_y_m,
-                      layout.block_yaw_rad)
+    return WorldState(*HOME_M, 1.0, (0.0, 0.0, 0.0), 0.0, 0.0, 0.0, 0.0, layout.block_x_m,
+                      layout.block_y_m, layout.block_yaw_rad)
 
 
 def _toward(value: float, goal: float, step: float) -> float:
@@ -133,7 +135,8 @@ def advance(state: WorldState, action_A: FloatArray) -> WorldState:
         state: the state at the frame.
         action_A: float32 [11] absolute commands in physical units; clipped to ACTION_LIMITS.
     """
-    a = [min(max(float(v), low), high) for v, (low, high) in zip(action_A, ACTION_LIMITS, strict=True)]
+    a = [min(max(float(value), low), high)
+         for value, (low, high) in zip(action_A, ACTION_LIMITS, strict=True)]
     dx, dy, dz = a[0] - state.x_m, a[1] - state.y_m, a[2] - state.z_m
     distance = math.sqrt(dx * dx + dy * dy + dz * dz)
     part = 1.0 if distance <= ARM_STEP_M else ARM_STEP_M / distance
@@ -142,13 +145,17 @@ def advance(state: WorldState, action_A: FloatArray) -> WorldState:
             _toward(state.lids[2], a[6], OPENING_STEP))
     block = _push(state, x, y, z)
     return WorldState(x, y, z, _toward(state.gripper, a[3], GRIPPER_STEP), lids,
-                      _toward(state.occluder, a[7], OPENING_STEP), _toward(state.drawer, a[8], OPENING_STEP),
-                      _toward(state.pan_rad, a[9], PAN_STEP_RAD), _toward(state.tilt_rad, a[10], TILT_STEP_RAD),
-                      *block)
+                      _toward(state.occluder, a[7], OPENING_STEP),
+                      _toward(state.drawer, a[8], OPENING_STEP),
+                      _toward(state.pan_rad, a[9], PAN_STEP_RAD),
+                      _toward(state.tilt_rad, a[10], TILT_STEP_RAD), *block)
 
 
 def _push(state: WorldState, x: float, y: float, z: float) -> tuple[float, float, float]:
-    """Quasi-static push: the block gives way to the round finger tip along the contact normal and turns."""
+    """Quasi-static push: the block gives way to the finger tip along the normal and turns.
+
+    The tip sweeps its path in five parts; after each, an overlap moves the block away.
+    """
     bx, by, yaw = state.block_x_m, state.block_y_m, state.block_yaw_rad
     if z > 2.0 * BLOCK_HALF_M:
         return bx, by, yaw
@@ -168,7 +175,8 @@ def _push(state: WorldState, x: float, y: float, z: float) -> tuple[float, float
             depth, nx, ny = TIP_RADIUS_M - gap, nx / gap, ny / gap
         else:
             edge_x, edge_y = BLOCK_HALF_M - abs(lx), BLOCK_HALF_M - abs(ly)
-            nx, ny = (math.copysign(1.0, lx), 0.0) if edge_x < edge_y else (0.0, math.copysign(1.0, ly))
+            side = edge_x < edge_y
+            nx, ny = (math.copysign(1.0, lx), 0.0) if side else (0.0, math.copysign(1.0, ly))
             depth = TIP_RADIUS_M + min(edge_x, edge_y)
         mx, my = -nx * depth, -ny * depth
         bx, by = bx + cos * mx - sin * my, by + sin * mx + cos * my
@@ -178,7 +186,7 @@ def _push(state: WorldState, x: float, y: float, z: float) -> tuple[float, float
 
 
 def arm_joints(x_m: float, y_m: float, z_m: float) -> tuple[float, float, float, float]:
-    """Return yaw, shoulder, elbow, wrist in radians that bring the finger tips to a point, hand down.
+    """Return yaw, shoulder, elbow, wrist [rad] that bring the finger tips to a point, hand down.
 
     Two-link inverse kinematics with the elbow up; every point inside ACTION_LIMITS is reachable.
     """
@@ -188,5 +196,6 @@ def arm_joints(x_m: float, y_m: float, z_m: float) -> tuple[float, float, float,
     distance = math.hypot(reach, rise)
     cos_elbow = (distance * distance - UPPER_M**2 - LOWER_M**2) / (2.0 * UPPER_M * LOWER_M)
     elbow = math.acos(min(max(cos_elbow, -1.0), 1.0))
-    shoulder = math.atan2(rise, reach) + math.atan2(LOWER_M * math.sin(elbow), UPPER_M + LOWER_M * math.cos(elbow))
+    shoulder = math.atan2(rise, reach) + math.atan2(LOWER_M * math.sin(elbow),
+                                                    UPPER_M + LOWER_M * math.cos(elbow))
     return yaw, shoulder, -elbow, -(shoulder - elbow)
