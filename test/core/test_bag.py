@@ -97,7 +97,7 @@ def test_bags_of_other_writers_are_read(
         command = writer.add_connection('/command', ACTION, typestore=ros_types())
         for stamp_ns, image_HWC, action_A in content(8):
             writer.write(camera, stamp_ns + 3, image_bytes(image_HWC, stamp_ns))
-            writer.write(command, stamp_ns + 30_000_000, action_bytes(action_A, stamp_ns))
+            writer.write(command, stamp_ns + 90_000_000, action_bytes(action_A, stamp_ns))
     check_steps(list(iter_steps(tmp_path / 'bag', contract)), contract, 8)
 
 

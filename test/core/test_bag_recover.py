@@ -1,16 +1,21 @@
 """A bag cut at any byte: never read silently, recovered to whole chunks, and the loss is said."""
 
 import shutil
+import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mcap.records import Chunk, ChunkIndex, DataEnd, Footer, Header, MessageIndex, Statistics
 from mcap.stream_reader import StreamReader
+from mcap.writer import CompressionType
+from mcap.writer import Writer as McapWriter
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from wm_ros.bag import BagError, BagRecorder, bag_info, recover, ros_types
 from wm_ros.bag.stream import action_bytes
+from wm_ros.bag.types import definition_of
 from wm_ros.sources import ACTION
 
 MESSAGES, PER_CHUNK, STEP_NS = 60, 20, 50_000_000
@@ -37,6 +42,7 @@ def places(bag: Path) -> dict[str, tuple[int, int]]:
                 name, chunk = f'Chunk{chunk}', chunk + 1
             found.setdefault(name, (before, stream.tell()))
             before = stream.tell()
+        found['Magic'] = (before, before + 8)
     return found
 
 
@@ -64,7 +70,7 @@ def test_the_sample_of_cuts_covers_every_part(whole: Path) -> None:
     ('part', 'chunks'),
     [
         ('Header', 0), ('Chunk0', 0), ('Chunk1', 1), ('MessageIndex', 1), ('Chunk2', 2),
-        ('DataEnd', 3), ('Statistics', 3), ('ChunkIndex', 3), ('Footer', 3),
+        ('DataEnd', 3), ('Statistics', 3), ('ChunkIndex', 3), ('Footer', 3), ('Magic', 3),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.999])
@@ -86,7 +92,11 @@ def test_a_cut_loses_only_what_follows_the_last_whole_chunk(
     assert found.messages == {'/command': chunks * PER_CHUNK}
     assert found.file_bytes == size
     assert 0 <= found.lost_bytes < size
-    assert (found.lost_bytes == 0) == (share == 0.0) or part in ('MessageIndex', 'Statistics')
+    assert (found.lost_bytes == 0) == (share == 0.0) or part in (
+        'MessageIndex',
+        'Statistics',
+        'Magic',
+    )
     assert values_in(bag) == list(range(chunks * PER_CHUNK))
     assert bag_info(bag).messages == chunks * PER_CHUNK
     assert [path.name for path in sorted(bag.iterdir())] == ['bag_0.mcap', 'metadata.yaml']
@@ -129,6 +139,40 @@ def test_a_damaged_chunk_is_left_out_and_said(whole: Path, tmp_path: Path) -> No
     found = recover(bag)
     assert (found.complete, found.damaged_chunks, found.lost_bytes) == (False, 1, end - begin)
     assert values_in(bag) == [*range(20), *range(40, 60)]
+
+
+def test_a_flipped_bit_in_plain_data_is_found_by_its_checksum(tmp_path: Path) -> None:
+    path = tmp_path / 'plain.mcap'
+    with path.open('wb') as stream:
+        writer = McapWriter(stream, compression=CompressionType.NONE)
+        writer.start('ros2')
+        schema = writer.register_schema(ACTION, 'ros2msg', definition_of(ACTION).encode())
+        channel = writer.register_channel('/command', 'cdr', schema)
+        for i in range(2):
+            writer.add_message(channel, i, action_bytes([42 + i], i + 1), i)
+            writer.flush()
+        writer.finish()
+    data = path.read_bytes()
+    at = data.index(struct.pack('<f', 43))
+    path.write_bytes(data[:at] + b'\7' + data[at + 1 :])
+    found = recover(path)
+    assert (found.damaged_chunks, found.messages) == (1, {'/command': 1})
+    assert values_in(path) == [42]
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_flipped_bits_anywhere_raise_nothing_else(whole: Path, tmp_path: Path, seed: int) -> None:
+    bag = cut_copy(whole, tmp_path, 10**9)
+    rng = np.random.default_rng(seed)
+    data = bytearray((bag / 'bag_0.mcap').read_bytes())
+    for place in rng.integers(0, len(data), 4):
+        data[place] ^= 1 << int(rng.integers(8))
+    (bag / 'bag_0.mcap').write_bytes(data)
+    try:
+        found = recover(bag)
+    except BagError:
+        return
+    assert sum(found.messages.values()) <= MESSAGES
 
 
 def test_topics_named_in_a_damaged_chunk_are_found_at_the_end(whole: Path, tmp_path: Path) -> None:

@@ -346,6 +346,8 @@ def test_one_command_from_long_ago_is_no_clock_jump() -> None:
     sync = StepSynchronizer(make_contract())
     assert values(steps_of(run(sync, events))) == [(0, 0), (0, 0.5), (0.5, 0.5), (0.5, 0.5)]
     assert sync.counts['action.backward'] == 1
+    sync.push_frame(frame(2 * MS), 2 * MS)
+    assert reasons_of(sync.poll(END_OF_STREAM_NS)) == [RejectReason.NO_ACTION]
 
 
 def test_without_jump_resets_backward_frames_are_refused() -> None:
@@ -417,6 +419,12 @@ def test_twists_turn_with_the_body_or_stay_with_the_world() -> None:
     commands = {0: (0, 0, np.pi / 2), 25: (1, 0, 0), 50: (0, 0, 0)}
     for kind, wanted in (('body', [0, 1, np.pi / 2]), ('world', [1, 0, np.pi / 2])):
         np.testing.assert_allclose(twist_poses(kind, commands, 60)[-1][1], wanted, atol=1e-5)
+
+
+def test_turning_while_driving_follows_the_arc() -> None:
+    """A quarter of a circle of radius 2/pi m in a second ends as far ahead as to the side."""
+    pose = twist_poses('body', {0: (1, 0, np.pi / 2), 25: (0, 0, 0)}, 30)[-1][1]
+    np.testing.assert_allclose(pose, [2 / np.pi, 2 / np.pi, np.pi / 2], atol=1e-3)
 
 
 def test_a_full_circle_of_twists_closes() -> None:

@@ -8,11 +8,12 @@ written anew.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcap.records import Channel, Chunk, Footer, Message, Schema
+from mcap.records import Channel, Chunk, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 
 from wm_ros.bag.record import McapFile
@@ -65,13 +66,12 @@ class _Salvage:
                 before = self.good_bytes
                 try:
                     record = next(records)
-                except StopIteration:
+                except StopIteration:  # only after the footer and the magic number behind it
+                    self.complete = True
                     return
                 except Exception:  # any byte may be missing or wrong; what was read so far stands
                     return
                 self.good_bytes = stream.tell()
-                if isinstance(record, Footer):
-                    self.complete = True
                 if isinstance(record, Chunk):
                     yield from self._of_chunk(record, self.good_bytes - before)
                 else:
@@ -132,9 +132,9 @@ def recover(bag: str | Path) -> Recovery:
 def _copy(salvage: _Salvage, fresh: McapFile) -> dict[str, int]:
     messages: dict[str, int] = {}
     topics = _topics(salvage.path)
-    for channel, schema in topics.values():
-        text, digest = schema.data.decode(), channel.metadata.get('topic_type_hash')
-        fresh.add_topic(channel.topic, schema.name, text, schema.encoding, digest)
+    for channel, msgtype, text, encoding in topics.values():
+        digest = channel.metadata.get('topic_type_hash')
+        fresh.add_topic(channel.topic, msgtype, text, encoding, digest)
         messages[channel.topic] = 0
     for record in salvage.records():
         if isinstance(record, Message) and record.channel_id in topics:
@@ -146,15 +146,20 @@ def _copy(salvage: _Salvage, fresh: McapFile) -> dict[str, int]:
     return messages
 
 
-def _topics(path: Path) -> dict[int, tuple[Channel, Schema]]:
-    """Collect what names the topics, from all over the file: a whole one repeats it at the end."""
-    schemas: dict[int, Schema] = {}
-    topics: dict[int, tuple[Channel, Schema]] = {}
+def _topics(path: Path) -> dict[int, tuple[Channel, str, str, str]]:
+    """Collect channel, type, definition and its encoding, from all over the file.
+
+    A whole file repeats them at its end. The first that can be read counts: chunks have checksums.
+    """
+    schemas: dict[int, tuple[str, str, str]] = {}
+    topics: dict[int, tuple[Channel, str, str, str]] = {}
     for record in _Salvage(path).records():
         if isinstance(record, Schema):
-            schemas[record.id] = record
+            with suppress(UnicodeDecodeError):
+                text = record.data.decode()
+                schemas.setdefault(record.id, (record.name, text, record.encoding))
         elif isinstance(record, Channel) and record.schema_id in schemas:
-            topics[record.id] = (record, schemas[record.schema_id])
+            topics.setdefault(record.id, (record, *schemas[record.schema_id]))
     return topics
 
 
