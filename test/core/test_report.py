@@ -14,7 +14,8 @@ from wm_ros.bag.record import BagRecorder
 from wm_ros.bag.types import BagError, ros_types
 from wm_ros.contract import StreamContract
 from wm_ros.evaluation import curves, pictures, report
-from wm_ros.evaluation.recording import PREDICTION_TOPIC, Recording, read_recording
+from wm_ros.evaluation.recording import PREDICTION_TOPIC, Recording, read_recording, recall_moments
+from wm_ros.sim.episodes import plan_episode
 
 
 def moving_square(total: int = 40, size: int = 32, wrong_at: int = 25) -> Recording:
@@ -205,3 +206,11 @@ def test_bag_without_fitting_predictions_says_what_it_holds(
         read_recording(bag, contract, topic='/other')
     with pytest.raises(BagError, match='Action, expected'):
         read_recording(bag, contract, topic='/command')
+
+
+def test_moments_are_the_tests_that_were_played() -> None:
+    plan = plan_episode('cup', 10_000_003)
+    stamps = [1000 + 40 * t for t in range(plan.tests[1].scored_frame + 1)]
+    moments = recall_moments(plan, stamps)
+    assert [text.split(' after ')[1] for text in moments] == ['48 frames', '128 frames']
+    assert list(moments.values()) == [1000 + 40 * test.scored_frame for test in plan.tests[:2]]

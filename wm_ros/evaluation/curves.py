@@ -100,7 +100,7 @@ def draw_curves(recording: Recording, curves: Curves) -> bytes:
         axis.grid(alpha=0.3)
         for stamp_ns in recording.moments_ns.values():
             axis.axvline((stamp_ns - recording.stamps_ns_T[0]) / 1e9, color='#999', lw=0.8, ls=':')
-    whole.legend(loc='lower right', ncols=2)
+    whole.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     changed.set_xlabel('time, s')
     return pictures.figure_png(figure)
 

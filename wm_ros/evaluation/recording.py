@@ -21,6 +21,7 @@ from wm_ros.contract import StreamContract
 from wm_ros.datatypes import ImageArray
 from wm_ros.messages import stamp_ns
 from wm_ros.preprocess import decode_raw
+from wm_ros.sim.plan import EpisodePlan
 
 IMAGE = 'sensor_msgs/msg/Image'
 PREDICTION_TOPIC = '/world_model/prediction'
@@ -78,6 +79,20 @@ class Recording:
     def seconds_T(self) -> npt.NDArray[np.float64]:
         """Seconds since the first camera frame."""
         return np.asarray((self.stamps_ns_T - self.stamps_ns_T[0]) / 1e9, np.float64)
+
+
+def recall_moments(plan: EpisodePlan, stamps_ns_T: Sequence[int]) -> dict[str, int]:
+    """Return where a report should look in a played evaluation episode: text -> stamp.
+
+    Args:
+        plan: the episode; its tests are the reveals worth looking at.
+        stamps_ns_T: stamp of each frame of the plan, as far as it was played.
+    """
+    return {
+        f'{test.fact} after {test.lag} frames': int(stamps_ns_T[test.scored_frame])
+        for test in plan.tests
+        if test.scored_frame < len(stamps_ns_T)
+    }
 
 
 @dataclass(frozen=True)
