@@ -13,10 +13,12 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from wm_ros.config import RuntimeConfig
-from wm_ros.nodes.table import CAMERA_TOPIC, COMMAND_TOPIC, PROCESSES
+from wm_ros.nodes.table import CAMERA_INFO_TOPIC, CAMERA_TOPIC, COMMAND_TOPIC, PROCESSES
 
 # Parameters that a launch most often sets; the values given here win over those of params_file.
 ARGUMENTS = ('package', 'contract', 'backend', 'horizon', 'autostart')
+# Topics of the shipped contract. With a contract of your own name the topics there.
+TOPICS = {'camera': CAMERA_TOPIC, 'camera_info': CAMERA_INFO_TOPIC, 'command': COMMAND_TOPIC}
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -32,6 +34,11 @@ def generate_launch_description() -> LaunchDescription:
         name: ParameterValue(LaunchConfiguration(name), value_type=type(knob.default))
         for name, knob in knobs.items()
     }
+    declared += [
+        DeclareLaunchArgument(
+            name, default_value=topic, description=f'topic to take instead of {topic}')
+        for name, topic in TOPICS.items()
+    ]
     clock = ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)
     return LaunchDescription([
         *declared,
@@ -41,14 +48,6 @@ def generate_launch_description() -> LaunchDescription:
                 [FindPackageShare('wm_ros'), 'config', 'world_model.yaml'])),
         DeclareLaunchArgument(
             'use_sim_time', default_value='False', description='take the time from /clock'),
-        DeclareLaunchArgument(
-            'camera', default_value=CAMERA_TOPIC,
-            description=f'topic that is remapped to {CAMERA_TOPIC}, the camera of the shipped '
-                        'contract; with a contract of your own name the topic there'),
-        DeclareLaunchArgument(
-            'command', default_value=COMMAND_TOPIC,
-            description=f'topic that is remapped to {COMMAND_TOPIC}, the commands of the shipped '
-                        'contract; with a contract of your own name the topic there'),
         DeclareLaunchArgument(
             'namespace', default_value='', description='namespace of the node'),
         DeclareLaunchArgument(
@@ -60,9 +59,7 @@ def generate_launch_description() -> LaunchDescription:
             namespace=LaunchConfiguration('namespace'),
             parameters=[
                 LaunchConfiguration('params_file'), {**parameters, 'use_sim_time': clock}],
-            remappings=[
-                (CAMERA_TOPIC, LaunchConfiguration('camera')),
-                (COMMAND_TOPIC, LaunchConfiguration('command'))],
+            remappings=[(topic, LaunchConfiguration(name)) for name, topic in TOPICS.items()],
             ros_arguments=['--log-level', LaunchConfiguration('log_level')],
             output='screen',
         ),
