@@ -20,6 +20,7 @@ import numpy as np
 from wm_ros.datatypes import FloatArray, ImageArray
 from wm_ros.evaluation import metrics
 from wm_ros.evaluation.clips import normalise
+from wm_ros.evaluation.horizons import play
 from wm_ros.evaluation.recall import LeakError
 from wm_ros.evaluation.subject import Subject, encode_all, observe_all
 from wm_ros.sim.episodes import EpisodePlan
@@ -88,12 +89,9 @@ def make_fork(plan: EpisodePlan, table: TableTop, rng: np.random.Generator) -> F
         apart_m = np.linalg.norm(pair[0][-1, PLACE] - pair[1][-1, PLACE])
         if apart_m < LEAST_GAP_M or abs(commands_TA[length - 2, PAN]) > 0.02:
             continue
-        history = []
         table.reset(plan.layout)
-        for t in range(length):
-            history.append(table.render())
-            if t + 1 < length:
-                table.step(plan.actions_TA[t])
+        for action_A in plan.actions_TA[: length - 1]:
+            table.step(action_A)
         start, futures = table.state(), []
         for commands in pair:
             table.restore(start)
@@ -101,12 +99,13 @@ def make_fork(plan: EpisodePlan, table: TableTop, rng: np.random.Generator) -> F
                 table.step(command_A.astype(np.float32))
             futures.append(table.render())
         if metrics.difference_mask(*futures).mean() >= LEAST_PIXELS_SHARE:
+            film = play(plan, table, length)
             actions_2TA = np.stack([normalise(commands) for commands in pair])
             return Fork(
                 plan.kind,
                 plan.seed,
-                np.stack(history),
-                normalise(plan.actions_TA[: length - 1]),
+                film.frames_THWC,
+                film.actions_TA[: length - 1],
                 actions_2TA,
                 np.stack(futures),
             )
