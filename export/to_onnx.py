@@ -7,6 +7,8 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,8 @@ from models.autoencoder import Autoencoder
 from models.world_model import LatentWorldModel
 from wm_ros.backends import resolve_backend
 from wm_ros.contract import StreamContract
+from wm_ros.datatypes import FloatArray
 from wm_ros.manifest import (
-    GRAPHS,
     FileRef,
     Manifest,
     PackageError,
@@ -27,12 +29,21 @@ from wm_ros.manifest import (
     graph_signatures,
 )
 from wm_ros.model_package import MANIFEST, ModelPackage, sha256_of
-from wm_ros.parity import SampleInputs, check_sample, make_inputs, record, write_sample
+from wm_ros.parity import (
+    SampleInputs,
+    check_sample,
+    make_inputs,
+    max_abs,
+    record,
+    write_sample,
+)
+from wm_ros.preprocess import to_model
 
 LICENCE = 'Apache-2.0'
 SAMPLE_FRAMES = 8
 # Largest absolute error of latents, memory and image on the parity sample.
 TOLERANCE = {'fp32': 1e-3, 'bf16': 0.25, 'fp16': 0.05}
+SAMPLE = 'parity.npz'
 TOKENIZER_GRAPHS = ('encode', 'decode')
 
 
@@ -69,38 +80,40 @@ def export_package(
         PackageError: parts that do not fit, or ONNX Runtime does not give what PyTorch gives.
     """
     told = Sampler.from_dict(sampler)
+    # Everything that can be refused without exporting is refused here.
+    draft = Manifest(
+        name=name,
+        licence=LICENCE,
+        provenance=Provenance.from_dict(provenance),
+        model=world_model.config,
+        contract=StreamContract.from_dict(contract),
+        sampler=told,
+        renderer=renderer,
+        graphs={},
+        parity=ParityRef(SAMPLE, '', TOLERANCE),
+    )
     world_model, autoencoder = copy.deepcopy(world_model).cpu(), copy.deepcopy(autoencoder).cpu()
     for module in (world_model, autoencoder):
         module.float().eval()
         round_to_fp16(module)
-    model = world_model.config
+    if inputs is None:
+        inputs = make_inputs(draft.model, told, SAMPLE_FRAMES, seed=0)
+    expected = record(draft.model, runner(world_model, autoencoder, told), inputs)
     out_dir = out_dir.resolve()
+    graphs = _shared_graphs(tokenizer_package, out_dir, inputs, expected)
     partial = out_dir.with_name(f'.{out_dir.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        graphs = _shared_graphs(tokenizer_package, out_dir)
-        signatures = graph_signatures(model, told)
+        signatures = graph_signatures(draft.model, told)
         for graph, module in graph_modules(world_model, autoencoder, told).items():
             if graph not in graphs:
                 path = partial / f'{graph}.onnx'
                 write_onnx(module, signatures[graph], path)
                 graphs[graph] = FileRef(path.name, sha256_of(path))
-        if inputs is None:
-            inputs = make_inputs(model, told, SAMPLE_FRAMES, seed=0)
-        sample = partial / 'parity.npz'
-        write_sample(sample, inputs, record(model, runner(world_model, autoencoder, told), inputs))
-        manifest = Manifest(
-            name=name,
-            licence=LICENCE,
-            provenance=Provenance.from_dict(provenance),
-            model=model,
-            contract=StreamContract.from_dict(contract),
-            sampler=told,
-            renderer=renderer,
-            graphs={graph: graphs[graph] for graph in GRAPHS},
-            parity=ParityRef(sample.name, sha256_of(sample), TOLERANCE),
-        )
+        write_sample(partial / SAMPLE, inputs, expected)
+        parity = replace(draft.parity, sha256=sha256_of(partial / SAMPLE))
+        manifest = replace(draft, graphs=graphs, parity=parity)
         (partial / MANIFEST).write_text(json.dumps(manifest.to_dict(), indent=1) + '\n')
         package = ModelPackage.load(partial)
         report = check_sample(package, resolve_backend('onnxruntime', package))
@@ -114,13 +127,30 @@ def export_package(
     return ModelPackage.load(out_dir)
 
 
-def _shared_graphs(tokenizer_package: Path | None, out_dir: Path) -> dict[str, FileRef]:
-    """The tokenizer's graphs in the package beside `out_dir`, or none."""
+def _shared_graphs(
+    tokenizer_package: Path | None,
+    out_dir: Path,
+    inputs: SampleInputs,
+    expected: Mapping[str, FloatArray],
+) -> dict[str, FileRef]:
+    """Return the tokenizer graphs of the package beside `out_dir`, once they encode as ours does.
+
+    The dictionary is empty when nothing is shared.
+    """
     if tokenizer_package is None:
         return {}
     shared = ModelPackage.load(tokenizer_package)
     if shared.path.parent != out_dir.parent or shared.path == out_dir:
         raise PackageError(f'tokenizer package {shared.path} does not lie beside {out_dir}')
+    found = resolve_backend('onnxruntime', shared).run(
+        'encode', {'image': to_model(inputs.images_THWC)}
+    )
+    error = max_abs({'latent': expected['latents']}, found)['latent']
+    if not error <= TOLERANCE['fp32']:
+        raise PackageError(
+            f'tokenizer of package {shared.name}: its latents differ from those of the given '
+            f'tokenizer by up to {error:.2e}, allowed {TOLERANCE["fp32"]:g}'
+        )
     files = {graph: shared.graph_path(graph) for graph in TOKENIZER_GRAPHS}
     return {
         graph: FileRef(f'../{path.parent.name}/{path.name}', sha256_of(path))

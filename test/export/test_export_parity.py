@@ -1,0 +1,152 @@
+"""PyTorch, ONNX Runtime and OpenVINO compute the same world model, frame after frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from export.graphs import runner
+from export.onnx_file import round_to_fp16
+from models.autoencoder import Autoencoder
+from models.world_model import LatentWorldModel
+from wm_ros import memory as memories
+from wm_ros import parity
+from wm_ros.backends import Backend, resolve_backend
+from wm_ros.model_package import ModelPackage
+from wm_ros.world_model import WorldModel
+
+Export = Callable[[str], ModelPackage]
+Build = Callable[[str], LatentWorldModel]
+ENGINES = [('onnxruntime', 'fp32'), ('openvino', 'fp32')]
+
+
+def engine(package: ModelPackage, kind: str, precision: str) -> Backend:
+    return resolve_backend(kind, package, precision=precision)
+
+
+def random_inputs(package: ModelPackage, graph: str, batch: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(4)
+    return {spec.name: rng.standard_normal((batch, *spec.shape), np.float32)
+            for spec in package.signatures[graph].inputs}
+
+
+def test_pytorch_and_both_engines_agree_over_200_observed_frames(
+        export: Export, build: Build, autoencoder: Autoencoder) -> None:
+    package = export('ttt')
+    world_model = build('ttt')
+    rounded = Autoencoder(autoencoder.config)
+    rounded.load_state_dict(autoencoder.state_dict())
+    for module in (world_model, rounded):
+        round_to_fp16(module)
+    inputs = parity.make_inputs(package.model, package.sampler, frames=200, seed=1)
+    expected = parity.record(package.model, runner(world_model, rounded, package.sampler), inputs)
+    assert np.abs(np.diff(expected['predictions'], axis=0)).max() > 0.1
+    for kind, precision in ENGINES:
+        found = parity.record(package.model, engine(package, kind, precision).run, inputs)
+        errors = parity.max_abs(expected, found)
+        assert max(errors.values()) <= parity.LATENT_TOLERANCE, (kind, errors)
+
+
+@pytest.mark.parametrize('arm', ['ttt', 'window', 'none'])
+def test_every_arm_reproduces_its_stored_sample(export: Export, arm: str) -> None:
+    package = export(arm)
+    for kind, precision in ENGINES:
+        report = parity.check_sample(package, engine(package, kind, precision))
+        assert report.ok, str(report)
+        assert max(report.errors.values()) > 0 or kind == 'onnxruntime'
+    report = parity.check_engines(package, frames=30)
+    assert report.ok, str(report)
+
+
+def test_bf16_stays_within_its_tolerance_and_writes_in_fp32(export: Export) -> None:
+    package = export('ttt')
+    exact = engine(package, 'openvino', 'fp32')
+    try:
+        coarse = engine(package, 'openvino', 'bf16')
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    report = parity.check_sample(package, coarse)
+    assert report.ok, str(report)
+    assert report.errors['predictions'] > 1e-4
+    inputs = random_inputs(package, 'write', 1)
+    errors = parity.max_abs(exact.run('write', inputs), coarse.run('write', inputs))
+    assert max(errors.values()) == 0
+
+
+@pytest.mark.parametrize(('kind', 'precision'), ENGINES)
+@pytest.mark.parametrize('arm', ['ttt', 'window'])
+def test_a_batch_is_its_rows(export: Export, arm: str, kind: str, precision: str) -> None:
+    package = export(arm)
+    backend = engine(package, kind, precision)
+    for graph in ('encode', 'write', 'predict', 'decode'):
+        inputs = random_inputs(package, graph, 5)
+        together = backend.run(graph, inputs)
+        for row in range(5):
+            alone = backend.run(graph, {name: array[row:row + 1]
+                                        for name, array in inputs.items()})
+            for name, array in alone.items():
+                np.testing.assert_allclose(array[0], together[name][row], atol=2e-4)
+
+
+@pytest.mark.parametrize(('kind', 'precision'), ENGINES)
+def test_outputs_belong_to_the_caller_and_inputs_stay(export: Export, kind: str,
+                                                      precision: str) -> None:
+    package = export('ttt')
+    backend = engine(package, kind, precision)
+    for graph in ('encode', 'write', 'predict', 'decode'):
+        inputs = memories.freeze(random_inputs(package, graph, 1))
+        before = {name: array.copy() for name, array in inputs.items()}
+        first = backend.run(graph, inputs)
+        kept = {name: array.copy() for name, array in first.items()}
+        backend.run(graph, {name: array + 1 for name, array in inputs.items()})
+        for name, array in first.items():
+            np.testing.assert_array_equal(array, kept[name])
+        for name, array in inputs.items():
+            np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize('kind', ['onnxruntime', 'openvino'])
+def test_denoise_passes_leave_the_memory_bitwise_unchanged(export: Export, kind: str) -> None:
+    package = export('ttt')
+    world = WorldModel(package, engine(package, kind, 'auto'))
+    rng = np.random.default_rng(0)
+    memory = world.reset()
+    for _ in range(3):
+        latent = rng.standard_normal((1, *package.model.latent_shape), np.float32)
+        action = rng.uniform(-1, 1, (1, package.model.action_width)).astype(np.float32)
+        memory = world.observe_latent(memory, latent, action)
+    before = {name: array.tobytes() for name, array in memory.arrays.items()}
+    for candidates in (1, 3):
+        actions = rng.uniform(-1, 1, (candidates, 4, package.model.action_width))
+        world.imagine(memory, actions.astype(np.float32), world.noise(rng, candidates, 4))
+    assert {name: array.tobytes() for name, array in memory.arrays.items()} == before
+
+
+def test_the_memory_changes_what_is_predicted(export: Export) -> None:
+    for arm in ('ttt', 'window'):
+        package = export(arm)
+        backend = engine(package, 'onnxruntime', 'fp32')
+        inputs = random_inputs(package, 'predict', 1)
+        long = 'memory_fast_weights' if arm == 'ttt' else 'memory_values'
+        other = inputs | {long: inputs[long] * 2 + 1}
+        change = backend.run('predict', inputs)['latent'] - backend.run('predict', other)['latent']
+        assert np.abs(change).max() > 1e-3
+
+
+def test_the_state_stays_finite_and_bounded_over_10000_frames_of_noise(export: Export) -> None:
+    package = export('ttt')
+    world = WorldModel(package, engine(package, 'onnxruntime', 'fp32'))
+    rng = np.random.default_rng(0)
+    memory = world.reset()
+    norms = []
+    for index in range(10_000):
+        latent = 3 * rng.standard_normal((1, *package.model.latent_shape), np.float32)
+        action = rng.uniform(-1, 1, (1, package.model.action_width)).astype(np.float32)
+        memory = world.observe_latent(memory, latent, action)
+        if index % 1000 == 999:
+            norms.append(memories.norm(memory))
+    assert memory.frames == 10_000
+    assert memory.nbytes == package.manifest.state_bytes
+    assert 0 < max(norms[5:]) < 1.5 * max(norms[:5])
