@@ -152,7 +152,7 @@ def draw_recall(figures: dict[str, Any]) -> bytes:
         axis.axhline(chance, color='#bbbbbb', lw=1, ls='--')
         axis.set(xscale='log', ylim=(0, 1.03), xlabel='frames since last seen', title=title)
         ticks = [int(lag) for lag in figures[key][MAIN_ARM]]
-        axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.set_xticks(ticks, [str(tick) for tick in ticks], rotation=45)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend()
