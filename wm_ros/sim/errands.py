@@ -65,9 +65,15 @@ class Arm:
         """Return the frames from the commanded pose of now to a gripped lid at `x_m`."""
         return sum(1 for _ in Arm(dict(self._command), self._rng)._way_to_lid(x_m))
 
+    def retreat(self) -> Iterator[None]:
+        """Go up and back, behind the cups."""
+        x, y, z = self._command['x'], self._command['y'], max(self._command['z'], CARRY_Z_M)
+        yield from self._go((x, y, z), w.ARM_STEP_M)
+        yield from self._go((x, BACK_LANE_Y_M, z), w.ARM_STEP_M)
+
     def _way_to_lid(self, x_m: float) -> Iterator[None]:
         if self._command['y'] < FRONT_Y_M:
-            yield from self._retreat()
+            yield from self.retreat()
         self._command['gripper'] = 1.0
         yield from self._go((x_m, BACK_LANE_Y_M, CARRY_Z_M), w.ARM_STEP_M)
         yield from self._go((x_m, 0.0, GRIP_Z_M + 0.02), w.ARM_STEP_M)
@@ -77,7 +83,7 @@ class Arm:
     def leave_lid(self) -> Iterator[None]:
         """Let the lid go and return behind the cups."""
         self._command['gripper'] = 1.0
-        yield from self._retreat()
+        yield from self.retreat()
 
     def _stroke(self, start: tuple[float, float], end: tuple[float, float],
                 speed_m: float) -> Iterator[None]:
@@ -87,12 +93,7 @@ class Arm:
         yield from self._go((*start, PUSH_Z_M), speed_m)
         yield from self._go((*end, PUSH_Z_M), 0.02)
         yield from self._go((*end, 0.16), speed_m)
-        yield from self._retreat()
-
-    def _retreat(self) -> Iterator[None]:
-        x, y, z = self._command['x'], self._command['y'], max(self._command['z'], CARRY_Z_M)
-        yield from self._go((x, y, z), w.ARM_STEP_M)
-        yield from self._go((x, BACK_LANE_Y_M, z), w.ARM_STEP_M)
+        yield from self.retreat()
 
     def _go(self, goal: Point, speed_m: float) -> Iterator[None]:
         start = (self._command['x'], self._command['y'], self._command['z'])

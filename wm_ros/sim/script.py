@@ -2,8 +2,7 @@
 
 A script has two hands: `reveal` opens and closes a container while the arm goes on with its
 errands (wander behind the cups, push the block, carry a lid). The arm keeps to lanes in which it
-cannot cover a fact that shows: behind the cups, or down the middle past the middle cup, which
-then stays closed.
+cannot cover a fact that shows: behind the cups, or down the middle while the cups stay closed.
 Axes: T frames, A action, F facts.
 """
 
@@ -96,12 +95,12 @@ class Script:
             frames, self._errand = self._arm.frames_to_lid(x), self._arm.hold_lid(x)
             self.wait(frames)
         elif fact.startswith('cup'):
-            x = w.CUP_X_M[int(fact[-1])]
-            while self._command['y'] < FRONT_Y_M and abs(self._command['x'] - x) < 0.1:
-                self.tick()
-            if fact == 'cup_1':
-                self._may_push = False
-                self._errand = self._arm.wander()
+            self._may_push = False
+            if self._command['y'] < FRONT_Y_M:
+                self._errand = self._arm.retreat()
+                while self._command['y'] < FRONT_Y_M:
+                    self.tick()
+            self._errand = self._arm.wander()
 
     def prepare_for(self, fact: str, led: bool, frame: int) -> None:
         """Prepare a reveal whose first command is that of `frame`; LateError when too near."""

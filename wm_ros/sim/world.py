@@ -188,7 +188,8 @@ def _push(state: WorldState, x: float, y: float, z: float) -> tuple[float, float
 def arm_joints(x_m: float, y_m: float, z_m: float) -> tuple[float, float, float, float]:
     """Return yaw, shoulder, elbow, wrist [rad] that bring the finger tips to a point, hand down.
 
-    Two-link inverse kinematics with the elbow up; every point inside ACTION_LIMITS is reachable.
+    Two-link inverse kinematics with the elbow up. The upper front corners of ACTION_LIMITS are
+    up to 3 cm out of reach: there the arm is drawn stretched toward the point.
     """
     dx, dy = x_m - BASE_M[0], y_m - BASE_M[1]
     yaw = math.atan2(dx, -dy)
