@@ -123,7 +123,7 @@ def draw_machine(recording: Recording) -> bytes | None:
             for share, style in ((50, '-'), (99, '--')):
                 at = float(np.percentile(latency, share))
                 axis.axvline(at, color='#222', ls=style, lw=1, label=f'p{share} {at:.1f} ms')
-            axis.set(xlabel='latency, ms', ylabel='predictions')
+            axis.set(xlabel='latency inside the node, ms', ylabel='predictions')
             axis.legend()
         else:
             mebibytes = np.asarray(recording.memory_bytes) / 2**20
