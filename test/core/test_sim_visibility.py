@@ -53,9 +53,8 @@ def test_the_rule_holds_on_the_grid(image_size: int) -> None:
 @pytest.mark.parametrize('kind, seed', [('practice', 11), ('free', 12), ('view', 100)])
 def test_a_plan_knows_what_shows_in_every_frame(kind: str, seed: int) -> None:
     plan = plan_episode(kind, seed, None if kind == 'view' else 500)
-    visible_T = plan.visible_TF.any(axis=1)
-    edges_T = np.flatnonzero(np.diff(visible_T.astype(int), prepend=0))
-    near = {int(edge) + step for edge in edges_T for step in range(-1, 6)}
+    edges_T = np.flatnonzero(np.diff(plan.visible_TF, axis=0).any(axis=1)) + 1
+    near = {int(edge) + step for edge in edges_T for step in range(-1, 7)}
     asked = (near | set(range(0, plan.frames, 25))) & set(range(plan.frames))
     pixels = {}
     with TableTop() as table:
@@ -65,7 +64,7 @@ def test_a_plan_knows_what_shows_in_every_frame(kind: str, seed: int) -> None:
             pixels[frame.index] = frame.truth.visible_px
             shown_F = frame.truth.visible_px > 0
             np.testing.assert_array_equal(shown_F, plan.visible_TF[frame.index])
-    assert len(plan.reveals) > 10
+    assert len(plan.reveals) >= 10
     for reveal in plan.reveals:
         column, first = FACTS.index(reveal.fact), reveal.frame_first_visible
         large = [frame for frame in range(first, first + 8)
