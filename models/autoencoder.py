@@ -37,16 +37,30 @@ class Autoencoder(nn.Module):
         self.config = config
         w, channels = config.tokenizer_width, config.latent_channels
         self.encoder = nn.Sequential(
-            nn.Conv2d(3, w, 4, 2, 1), nn.SiLU(),
-            nn.Conv2d(w, 2 * w, 4, 2, 1), Residual(2 * w),
-            nn.SiLU(), nn.Conv2d(2 * w, 3 * w, 4, 2, 1), Residual(3 * w),
-            nn.SiLU(), nn.Conv2d(3 * w, channels, 3, padding=1),
+            nn.Conv2d(3, w, 4, 2, 1),
+            nn.SiLU(),
+            nn.Conv2d(w, 2 * w, 4, 2, 1),
+            Residual(2 * w),
+            nn.SiLU(),
+            nn.Conv2d(2 * w, 3 * w, 4, 2, 1),
+            Residual(3 * w),
+            nn.SiLU(),
+            nn.Conv2d(3 * w, channels, 3, padding=1),
         )
         self.decoder = nn.Sequential(
-            nn.Conv2d(channels, 3 * w, 3, padding=1), Residual(3 * w),
-            nn.SiLU(), nn.Conv2d(3 * w, 8 * w, 3, padding=1), nn.PixelShuffle(2), Residual(2 * w),
-            nn.SiLU(), nn.Conv2d(2 * w, 4 * w, 3, padding=1), nn.PixelShuffle(2), Residual(w),
-            nn.SiLU(), nn.Conv2d(w, 12, 3, padding=1), nn.PixelShuffle(2),
+            nn.Conv2d(channels, 3 * w, 3, padding=1),
+            Residual(3 * w),
+            nn.SiLU(),
+            nn.Conv2d(3 * w, 8 * w, 3, padding=1),
+            nn.PixelShuffle(2),
+            Residual(2 * w),
+            nn.SiLU(),
+            nn.Conv2d(2 * w, 4 * w, 3, padding=1),
+            nn.PixelShuffle(2),
+            Residual(w),
+            nn.SiLU(),
+            nn.Conv2d(w, 12, 3, padding=1),
+            nn.PixelShuffle(2),
         )
         self.register_buffer('latent_mean', torch.zeros(channels))
         self.register_buffer('latent_std', torch.ones(channels))

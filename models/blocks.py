@@ -1,6 +1,7 @@
 """Blocks of the trunk: attention inside the frame, memory read, MLP, all under adaLN.
 
-Attention is two matmuls and a softmax: on CPUs with AMX the fused kernel's bf16 backward is slower.
+Attention is two matmuls and a softmax: on CPUs with AMX the fused kernel's bf16 backward is
+slower.
 
 Axes: B rows, N tokens, D width, H heads, Dk Dv of the memory, M stored tokens of the window.
 """
@@ -38,10 +39,14 @@ class Attention(nn.Module):
     def forward(self, x_BND: Tensor) -> Tensor:
         """Return the attended tokens, [B, N, D]."""
         rows, tokens, width = x_BND.shape
-        q, k, v = self.qkv(x_BND).view(rows, tokens, 3 * self.heads, -1).transpose(1, 2).chunk(3, 1)
+        q, k, v = (
+            self.qkv(x_BND).view(rows, tokens, 3 * self.heads, -1).transpose(1, 2).chunk(3, 1)
+        )
         q = (rms(q, 1e-6) * self.log_scale.exp().view(-1, 1, 1)).to(v.dtype)
         k = rms(k, 1e-6).to(v.dtype)
-        weights = torch.softmax((q @ k.transpose(-1, -2)).float() * (width // self.heads) ** -0.5, -1)
+        weights = torch.softmax(
+            (q @ k.transpose(-1, -2)).float() * (width // self.heads) ** -0.5, -1
+        )
         return self.out((weights.to(v.dtype) @ v).transpose(1, 2).reshape(rows, tokens, width))
 
 
@@ -84,8 +89,12 @@ class MemoryRead(nn.Module):
         slots = config.window * config.write_tokens
         key = memory['keys'].reshape(rows, slots, heads, config.key_width).transpose(1, 2)
         value = memory['values'].reshape(rows, slots, heads, config.value_width).transpose(1, 2)
-        filled = memory['filled'].unsqueeze(-1).expand(-1, -1, config.write_tokens).reshape(rows, slots)
-        bias = self.age_bias.unsqueeze(-1).expand(-1, -1, config.write_tokens).reshape(heads, slots)
+        filled = (
+            memory['filled'].unsqueeze(-1).expand(-1, -1, config.write_tokens).reshape(rows, slots)
+        )
+        bias = (
+            self.age_bias.unsqueeze(-1).expand(-1, -1, config.write_tokens).reshape(heads, slots)
+        )
         score = query_BHNDk @ key.transpose(-1, -2) * self.log_sharpness.exp().view(-1, 1, 1)
         score = score + bias.unsqueeze(1) - 1e4 * (1 - filled).view(rows, 1, 1, slots)
         # A token that holds nothing (value 0) takes the place of an empty window.
@@ -108,7 +117,9 @@ class Block(nn.Module):
 
     def forward(self, x_BND: Tensor, condition_BD: Tensor, memory: dict[str, Tensor]) -> Tensor:
         """Return the tokens after this block."""
-        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = self.modulation(condition_BD).chunk(6, -1)
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = self.modulation(condition_BD).chunk(
+            6, -1
+        )
         x = x_BND + (1 + gate.unsqueeze(1)) * self.attention(modulate(x_BND, shift, scale))
         if self.read is not None:
             x = x + self.read(modulate(x, shift, scale), memory)

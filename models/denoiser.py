@@ -1,7 +1,8 @@
-"""The denoiser: a small DiT that turns noise into the next latent, given two past latents, actions and memory.
+"""The denoiser: a small DiT that turns noise into the next latent, given two past latents,
+actions and memory.
 
-Flow time t in [0, 1], t = 0 data, t = 1 noise: x_t = (1 - t) x_0 + t eps; the output is v = eps - x_0.
-The two previous latents enter as channels, so the short window costs no token.
+Flow time t in [0, 1], t = 0 data, t = 1 noise: x_t = (1 - t) x_0 + t eps; the output is v = eps
+- x_0. The two previous latents enter as channels, so the short window costs no token.
 
 Axes: B rows, C H W latent, N tokens, D width, A action.
 """
@@ -35,15 +36,25 @@ class Denoiser(nn.Module):
         self.embed = nn.Linear(3 * cell, width)
         self.position = nn.Parameter(torch.randn(config.tokens, width) * 0.02)
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
-        self.action = nn.Sequential(nn.Linear(2 * config.action_width, width), nn.SiLU(), nn.Linear(width, width))
-        self.blocks = nn.ModuleList(Block(config, reads=i > 0 or config.layers == 1) for i in range(config.layers))
+        self.action = nn.Sequential(
+            nn.Linear(2 * config.action_width, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.blocks = nn.ModuleList(
+            Block(config, reads=i > 0 or config.layers == 1) for i in range(config.layers)
+        )
         self.last = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, cell)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x_BCHW: Tensor, t_B: Tensor, past_B2CHW: Tensor, actions_B2A: Tensor,
-                memory: dict[str, Tensor]) -> Tensor:
+    def forward(
+        self,
+        x_BCHW: Tensor,
+        t_B: Tensor,
+        past_B2CHW: Tensor,
+        actions_B2A: Tensor,
+        memory: dict[str, Tensor],
+    ) -> Tensor:
         """Return the velocity, float32 [B, C, H, W].
 
         Args:
@@ -51,7 +62,8 @@ class Denoiser(nn.Module):
             t_B: flow time of each row.
             past_B2CHW: the last latent and the one before.
             actions_B2A: the action that led to the last frame, and the one in force from it on.
-            memory: the memory's tensors (`ModelConfig.memory_specs`); only what the arm reads is used.
+            memory: the memory's tensors (`ModelConfig.memory_specs`); only what the arm reads is
+                used.
         """
         config, patch = self.config, self.config.patch
         stacked = torch.cat([x_BCHW, past_B2CHW.flatten(1, 2)], 1)

@@ -1,14 +1,19 @@
 """TTT memory: one matrix per head, written once per frame by one closed-form descent step.
 
-A write is one full-batch gradient step on 1/2 sum_j beta_j |S k_j - v_j|^2 (the frame-wise delta rule; gamma = 1):
+A write is one full-batch gradient step on 1/2 sum_j beta_j |S k_j - v_j|^2 (the frame-wise delta
+rule; gamma = 1):
 
-    S_t = S_{t-1} + (V_t - S_{t-1} K_t) P_t,    P_t = e_t B_t K_t^T,    e_t = eta / max(1, |K_t B_t K_t^T|_F)
+    S_t = S_{t-1} + (V_t - S_{t-1} K_t) P_t
+    P_t = e_t B_t K_t^T
+    e_t = eta / max(1, |K_t B_t K_t^T|_F)
 
-The Frobenius bound keeps every eigenvalue of e_t K_t B_t K_t^T in [0, 1], so the state cannot diverge.
-Sources: DexWorldModel (2604.16484) for the role of the state, gated delta rule (2412.06464) for the step.
+The Frobenius bound keeps every eigenvalue of e_t K_t B_t K_t^T in [0, 1], so the state cannot
+diverge. Sources: DexWorldModel (2604.16484) for the role of the state, gated delta rule
+(2412.06464) for the step.
 
-Axes: B batch, T frames, H heads, W write tokens of a frame (Nw), N tokens, R frames whose state is read, Dk, Dv.
-This file knows keys and values only; where they come from is the writer's business (`writer.py`).
+Axes: B batch, T frames, H heads, W write tokens of a frame (Nw), N tokens, R frames whose state
+is read, Dk, Dv. This file knows keys and values only; where they come from is the writer's
+business (`writer.py`).
 """
 
 from __future__ import annotations
@@ -35,7 +40,9 @@ def write_coefficients(keys_BTHWDk: Tensor, beta_BTHW: Tensor, eta_H: Tensor) ->
     return keys_BTHWDk * (beta_BTHW * step.unsqueeze(-1)).unsqueeze(-1)
 
 
-def write(state_BHDvDk: Tensor, keys_BHWDk: Tensor, values_BHWDv: Tensor, coefficients_BHWDk: Tensor) -> Tensor:
+def write(
+    state_BHDvDk: Tensor, keys_BHWDk: Tensor, values_BHWDv: Tensor, coefficients_BHWDk: Tensor
+) -> Tensor:
     """Write one frame: S + (V - S K) P. Returns a new state; matmuls only, no autograd needed."""
     recalled = keys_BHWDk @ state_BHDvDk.transpose(-1, -2)
     residual = values_BHWDv - recalled
@@ -43,10 +50,12 @@ def write(state_BHDvDk: Tensor, keys_BHWDk: Tensor, values_BHWDv: Tensor, coeffi
 
 
 def scan_naive(keys: Tensor, values: Tensor, coefficients: Tensor, frames_BR: Tensor) -> Tensor:
-    """Write T frames one after the other from an empty state and return the states after `frames_BR`.
+    """Write T frames one after the other from an empty state and return the states after
+    `frames_BR`.
 
     Args:
-        keys: [B, T, H, W, Dk]; values: [B, T, H, W, Dv]; coefficients: [B, T, H, W, Dk], zero where nothing is written.
+        keys: [B, T, H, W, Dk]; values: [B, T, H, W, Dv]; coefficients: [B, T, H, W, Dk], zero
+            where nothing is written.
         frames_BR: int64 frame indices, per clip.
 
     Returns:
@@ -63,7 +72,9 @@ def scan_naive(keys: Tensor, values: Tensor, coefficients: Tensor, frames_BR: Te
 
 
 def scan_fast(keys: Tensor, values: Tensor, coefficients: Tensor, frames_BR: Tensor) -> Tensor:
-    """Same as `scan_naive` with a hand-written reverse pass: about twice as fast, gradients exact."""
+    """Same as `scan_naive` with a hand-written reverse pass: about twice as fast, gradients
+    exact.
+    """
     out: Tensor = _Scan.apply(keys, values, coefficients, frames_BR)  # type: ignore[no-untyped-call]
     return out
 
@@ -81,10 +92,14 @@ def _batch_first(x: Tensor, batch: int) -> Tensor:
 
 
 class _Scan(torch.autograd.Function):
-    """The recurrence over frames. Keeps every state; gathers and scatters only the frames that are read."""
+    """The recurrence over frames. Keeps every state; gathers and scatters only the frames that
+    are read.
+    """
 
     @staticmethod
-    def forward(ctx: Any, keys: Tensor, values: Tensor, coefficients: Tensor, frames_BR: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, keys: Tensor, values: Tensor, coefficients: Tensor, frames_BR: Tensor
+    ) -> Tensor:
         batch, frames, heads = keys.shape[:3]
         key, value, coefficient = _time_first(keys), _time_first(values), _time_first(coefficients)
         rows, key_width, value_width = batch * heads, keys.shape[-1], values.shape[-1]
@@ -92,7 +107,9 @@ class _Scan(torch.autograd.Function):
         residual = torch.empty_like(value)
         for t in range(frames):
             torch.baddbmm(value[t], key[t], states[t].transpose(1, 2), alpha=-1, out=residual[t])
-            torch.baddbmm(states[t], residual[t].transpose(1, 2), coefficient[t], out=states[t + 1])
+            torch.baddbmm(
+                states[t], residual[t].transpose(1, 2), coefficient[t], out=states[t + 1]
+            )
         ctx.save_for_backward(key, coefficient, residual, states, frames_BR)
         clip = torch.arange(batch).unsqueeze(1)
         return states[1:].view(frames, batch, heads, value_width, key_width)[frames_BR, clip]
@@ -119,5 +136,9 @@ class _Scan(torch.autograd.Function):
             torch.bmm(residual[t], grad, out=grad_coefficient[t])
             torch.bmm(grad_value[t], states[t], out=grad_key[t])
             grad.baddbmm_(grad_value[t].transpose(1, 2), key[t], alpha=-1)
-        return (_batch_first(grad_key.neg_(), batch), _batch_first(grad_value, batch),
-                _batch_first(grad_coefficient, batch), None)
+        return (
+            _batch_first(grad_key.neg_(), batch),
+            _batch_first(grad_value, batch),
+            _batch_first(grad_coefficient, batch),
+            None,
+        )

@@ -1,9 +1,11 @@
-"""LatentWorldModel: writer, memory and denoiser as one module; the same arithmetic in training and at run time.
+"""LatentWorldModel: writer, memory and denoiser as one module; the same arithmetic in training
+and at run time.
 
-Run time (exported): `write` one frame, `predict` the next. Training: `states_at` scans whole clips and returns
-the memory as it stood after chosen frames; a test holds the two ways equal.
+Run time (exported): `write` one frame, `predict` the next. Training: `states_at` scans whole
+clips and returns the memory as it stood after chosen frames; a test holds the two ways equal.
 
-Axes: B clips, T frames, R frames whose successor is predicted, C H W latent, A action, D noise draws.
+Axes: B clips, T frames, R frames whose successor is predicted, C H W latent, A action, D noise
+draws.
 """
 
 from __future__ import annotations
@@ -30,14 +32,16 @@ class LatentWorldModel(nn.Module):
         """Return an empty memory: zeros in the shapes of `ModelConfig.memory_specs`."""
         return {spec.name: torch.zeros(batch, *spec.shape) for spec in self.config.memory_specs()}
 
-    def write(self, latent_BCHW: Tensor, action_BA: Tensor, gate_B: Tensor,
-              memory: dict[str, Tensor]) -> dict[str, Tensor]:
+    def write(
+        self, latent_BCHW: Tensor, action_BA: Tensor, gate_B: Tensor, memory: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Return the memory after one frame.
 
         Args:
             latent_BCHW: the frame's clean latent.
             action_BA: the action that led to it (a_{t-1}).
-            gate_B: 1 to write, 0 for a frame that was not seen: the two latents move on, the long memory stays.
+            gate_B: 1 to write, 0 for a frame that was not seen: the two latents move on, the
+                long memory stays.
             memory: the memory before; left untouched.
         """
         past = torch.stack([latent_BCHW, memory['latents'][:, 0]], 1)
@@ -47,7 +51,9 @@ class LatentWorldModel(nn.Module):
         key, value, coefficient = self.writer(latent_BCHW, action_BA)
         if self.config.arm == 'ttt':
             coefficient = coefficient * gate_B.view(-1, 1, 1, 1)
-            after['fast_weights'] = ttt_memory.write(memory['fast_weights'], key, value, coefficient)
+            after['fast_weights'] = ttt_memory.write(
+                memory['fast_weights'], key, value, coefficient
+            )
         else:
             for name, new in (('keys', key), ('values', value)):
                 row = new.transpose(1, 2).flatten(2).unsqueeze(1)
@@ -55,19 +61,28 @@ class LatentWorldModel(nn.Module):
             after['filled'] = torch.cat([memory['filled'][:, 1:], gate_B.unsqueeze(1)], 1)
         return after
 
-    def velocity(self, x_BCHW: Tensor, t_B: Tensor, action_BA: Tensor, memory: dict[str, Tensor]) -> Tensor:
+    def velocity(
+        self, x_BCHW: Tensor, t_B: Tensor, action_BA: Tensor, memory: dict[str, Tensor]
+    ) -> Tensor:
         """Return v(x_t, t) of the frame that follows `memory` under `action_BA` (a_t)."""
         actions = torch.stack([memory['action'], action_BA], 1)
         return self.denoiser(x_BCHW, t_B, memory['latents'], actions, memory)
 
-    def predict(self, action_BA: Tensor, noise_BDCHW: Tensor, memory: dict[str, Tensor],
-                steps: tuple[float, ...] = (1.0, 2 / 3), noise_mode: str = 'deterministic') -> Tensor:
+    def predict(
+        self,
+        action_BA: Tensor,
+        noise_BDCHW: Tensor,
+        memory: dict[str, Tensor],
+        steps: tuple[float, ...] = (1.0, 2 / 3),
+        noise_mode: str = 'deterministic',
+    ) -> Tensor:
         """Sample the next latent in len(steps) denoise passes. Reads the memory, never writes it.
 
         Args:
             action_BA: the action in force from the last frame on.
-            noise_BDCHW: standard normal; D = 1 for `deterministic` (the ODE's Euler steps), D = len(steps) for
-                `fresh`, where each later pass starts from newly noised data (the consistency sampler).
+            noise_BDCHW: standard normal; D = 1 for `deterministic` (the ODE's Euler steps), D =
+                len(steps) for `fresh`, where each later pass starts from newly noised data (the
+                consistency sampler).
             steps: flow times of the passes, falling, the first 1.
         """
         x = noise_BDCHW[:, 0]
@@ -83,9 +98,17 @@ class LatentWorldModel(nn.Module):
                     x = x - (t - after) * v
         return clean
 
-    def states_at(self, latents_BTCHW: Tensor, actions_BTA: Tensor, gate_BT: Tensor, frames_BR: Tensor,
-                  *, fast: bool = True) -> dict[str, Tensor]:
-        """Write whole clips and return the memory's long part as it stood after `frames_BR`, rows flattened.
+    def states_at(
+        self,
+        latents_BTCHW: Tensor,
+        actions_BTA: Tensor,
+        gate_BT: Tensor,
+        frames_BR: Tensor,
+        *,
+        fast: bool = True,
+    ) -> dict[str, Tensor]:
+        """Write whole clips and return the memory's long part as it stood after `frames_BR`,
+        rows flattened.
 
         Args:
             latents_BTCHW: what is written (clean or lightly noised latents).
@@ -94,7 +117,8 @@ class LatentWorldModel(nn.Module):
             frames_BR: int64 frame indices of each clip.
 
         Returns:
-            `fast_weights` or `keys`, `values`, `filled` with leading axis B * R; empty for the arm `none`.
+            `fast_weights` or `keys`, `values`, `filled` with leading axis B * R; empty for the
+            arm `none`.
         """
         config = self.config
         if config.arm == 'none':
@@ -114,7 +138,9 @@ class LatentWorldModel(nn.Module):
         inside = (wanted >= 0).float()
         wanted = wanted.clamp_min(0)
         rows = clip.unsqueeze(-1)
-        key, value, _ = self.writer(latents_BTCHW[rows, wanted].flatten(0, 2), led_here[rows, wanted].flatten(0, 2))
+        key, value, _ = self.writer(
+            latents_BTCHW[rows, wanted].flatten(0, 2), led_here[rows, wanted].flatten(0, 2)
+        )
         shape = (frames_BR.numel(), config.window, config.write_tokens)
         held = inside.view(-1, config.window, 1, 1)
         return {
@@ -123,9 +149,16 @@ class LatentWorldModel(nn.Module):
             'filled': (inside * gate_BT[rows, wanted]).flatten(0, 1),
         }
 
-    def memory_at(self, latents_BTCHW: Tensor, actions_BTA: Tensor, long: dict[str, Tensor],
-                  frames_BR: Tensor) -> dict[str, Tensor]:
-        """Complete `states_at` with the short part (two latents and a_{t-1}) at the same frames."""
+    def memory_at(
+        self,
+        latents_BTCHW: Tensor,
+        actions_BTA: Tensor,
+        long: dict[str, Tensor],
+        frames_BR: Tensor,
+    ) -> dict[str, Tensor]:
+        """Complete `states_at` with the short part (two latents and a_{t-1}) at the same
+        frames.
+        """
         clip = torch.arange(latents_BTCHW.shape[0]).unsqueeze(1)
 
         def back(x: Tensor, frames: Tensor) -> Tensor:
@@ -133,4 +166,8 @@ class LatentWorldModel(nn.Module):
             return x[clip, frames.clamp_min(0)] * seen.view(*seen.shape, *[1] * (x.dim() - 2))
 
         past = torch.stack([back(latents_BTCHW, frames_BR), back(latents_BTCHW, frames_BR - 1)], 2)
-        return {'latents': past.flatten(0, 1), 'action': back(actions_BTA, frames_BR - 1).flatten(0, 1), **long}
+        return {
+            'latents': past.flatten(0, 1),
+            'action': back(actions_BTA, frames_BR - 1).flatten(0, 1),
+            **long,
+        }

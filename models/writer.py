@@ -1,7 +1,8 @@
-"""The light writer: what a frame leaves in memory, from its clean latent and the action that led to it.
+"""The light writer: what a frame leaves in memory, from its clean latent and the action that led
+to it.
 
-Shallow on purpose: observing must stay cheap, and a training clip of a thousand frames must stay affordable.
-It does not read the state, so facts that move unseen are beyond it.
+Shallow on purpose: observing must stay cheap, and a training clip of a thousand frames must stay
+affordable. It does not read the state, so facts that move unseen are beyond it.
 
 Axes: M any leading frames (batch, or batch x time flattened), W write tokens, H memory heads.
 """
@@ -24,14 +25,23 @@ class Writer(nn.Module):
         self.config = config
         groups = int(config.write_tokens**0.5)
         if groups * groups != config.write_tokens or config.latent_size % groups:
-            raise ValueError(f'write_tokens {config.write_tokens} does not tile {config.latent_size} cells a side')
+            raise ValueError(
+                f'write_tokens {config.write_tokens} does not tile '
+                f'{config.latent_size} cells a side'
+            )
         self.group = config.latent_size // groups
         width, heads = config.writer_width, config.memory_heads
         self.embed = nn.Linear(config.latent_channels * self.group**2, width)
-        self.action = nn.Sequential(nn.Linear(config.action_width, width), nn.SiLU(), nn.Linear(width, width))
+        self.action = nn.Sequential(
+            nn.Linear(config.action_width, width), nn.SiLU(), nn.Linear(width, width)
+        )
         self.position = nn.Parameter(torch.randn(config.write_tokens, width) * 0.02)
-        self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(),
-                                 nn.Linear(2 * width, width))
+        self.mix = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, width),
+        )
         self.norm = nn.LayerNorm(width)
         self.write_position = nn.Parameter(torch.randn(config.write_tokens, width) * 0.02)
         self.key = nn.Linear(width, heads * config.key_width)
@@ -41,7 +51,9 @@ class Writer(nn.Module):
         self.eta_logit = nn.Parameter(torch.zeros(heads))
 
     def forward(self, latent_MCHW: Tensor, action_MA: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return keys [M, H, W, Dk] (unit norm), values [M, H, W, Dv], coefficients P [M, H, W, Dk], float32."""
+        """Return keys [M, H, W, Dk] (unit norm), values [M, H, W, Dv], coefficients P [M, H, W,
+        Dk], float32.
+        """
         config, group = self.config, self.group
         cells = F.pixel_unshuffle(latent_MCHW, group).flatten(2).transpose(1, 2)
         x = self.embed(cells) + self.position + self.action(action_MA).unsqueeze(1)

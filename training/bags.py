@@ -1,7 +1,8 @@
 """A folder of bags as a `World`: one training clip per unbroken stretch of recording.
 
-Frames and commands come through `iter_steps`, the reader that replay and the live node's synchroniser share.
-Nobody knows what is hidden in a real recording, so there are no facts and no recall probes.
+Frames and commands come through `iter_steps`, the reader that replay and the live node's
+synchroniser share. Nobody knows what is hidden in a real recording, so there are no facts and no
+recall probes.
 """
 
 from __future__ import annotations
@@ -27,12 +28,17 @@ class BagWorld:
     def __init__(self, contract: Path, bags: list[Path], image_size: int) -> None:
         self.contract = StreamContract.load(contract)
         if self.contract.image_size != image_size:
-            raise ValueError(f'{contract}: image_size {self.contract.image_size}, the recipe expects {image_size}')
+            raise ValueError(
+                f'{contract}: image_size {self.contract.image_size}, '
+                f'the recipe expects {image_size}'
+            )
         self.action_width = self.contract.action_width
         self.image_size = image_size
         self._clips = [clip for bag in bags for clip in read_clips(bag, self.contract)]
         if not self._clips:
-            raise ValueError(f'no stretch of {SHORTEST_CLIP} frames or more in {", ".join(map(str, bags))}')
+            raise ValueError(
+                f'no stretch of {SHORTEST_CLIP} frames or more in {", ".join(map(str, bags))}'
+            )
 
     @property
     def clips(self) -> int:
@@ -40,10 +46,14 @@ class BagWorld:
         return len(self._clips)
 
     def practice(self, seed: int, frames: int) -> Clip:
-        """Return clip number `seed` (modulo their count), at most `frames` long where that is positive."""
+        """Return clip number `seed` (modulo their count), at most `frames` long where that is
+        positive.
+        """
         clip = self._clips[seed % len(self._clips)]
         if 0 < frames < len(clip.images_THWC):
-            return Clip(clip.images_THWC[:frames], clip.actions_TA[:frames], clip.visible_TF[:frames])
+            return Clip(
+                clip.images_THWC[:frames], clip.actions_TA[:frames], clip.visible_TF[:frames]
+            )
         return clip
 
     def probe(self, seed: int) -> ProbeEpisode:
@@ -66,4 +76,6 @@ def read_clips(bag: Path, contract: StreamContract) -> Iterator[Clip]:
 def _clip(run: list[Step]) -> Iterator[Clip]:
     if len(run) >= SHORTEST_CLIP:
         images = np.stack([step.frame.image_HWC for step in run if step.frame is not None])
-        yield Clip(images, np.stack([step.action_A for step in run]), np.zeros((len(run), 0), bool))
+        yield Clip(
+            images, np.stack([step.action_A for step in run]), np.zeros((len(run), 0), bool)
+        )

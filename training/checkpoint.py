@@ -1,7 +1,8 @@
-"""Checkpoints: what a stage leaves behind. fp16 weights, the model's configuration and how it was made.
+"""Checkpoints: what a stage leaves behind. fp16 weights, the model's configuration and how it
+was made.
 
-Two kinds: the artefact of a finished stage (small, committed) and the full state of a running one (kept in
-the work folder, so that an interrupted stage goes on where it was).
+Two kinds: the artefact of a finished stage (small, committed) and the full state of a running
+one (kept in the work folder, so that an interrupted stage goes on where it was).
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ class Checkpoint:
 
 def save(path: Path, module: nn.Module, config: ModelConfig, meta: dict[str, Any]) -> None:
     """Write an artefact atomically: floating point weights as fp16."""
-    state = {name: value.detach().half() if value.is_floating_point() else value
-             for name, value in module.state_dict().items()}
+    state = {
+        name: value.detach().half() if value.is_floating_point() else value
+        for name, value in module.state_dict().items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix('.partial')
     torch.save({'config': config.to_dict(), 'state': state, 'meta': meta}, partial)
@@ -51,16 +54,25 @@ def load(path: Path) -> Checkpoint:
     if not path.exists():
         raise FileNotFoundError(f'{path}: no such artefact; run the stage that makes it first')
     content = torch.load(path, weights_only=True)
-    state = {name: value.float() if value.is_floating_point() else value
-             for name, value in content['state'].items()}
+    state = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in content['state'].items()
+    }
     return Checkpoint(ModelConfig.from_dict(content['config']), state, content['meta'])
 
 
 def commit() -> str:
-    """Return the repository's commit, with `+` when the tree has changes, or `unknown` outside a checkout."""
+    """Return the repository's commit, with `+` when the tree has changes, or `unknown` outside a
+    checkout.
+    """
     try:
-        head = subprocess.run(['git', 'describe', '--always', '--abbrev=10', '--dirty=+'], check=True,
-                              capture_output=True, text=True, cwd=Path(__file__).parent)
+        head = subprocess.run(
+            ['git', 'describe', '--always', '--abbrev=10', '--dirty=+'],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parent,
+        )
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'
     return head.stdout.strip()

@@ -1,7 +1,9 @@
-"""A rasterised cups world: the smallest world in which memory decides. A test fixture, not the product.
+"""A rasterised cups world: the smallest world in which memory decides. A test fixture, not the
+product.
 
-Six cups on a 2 x 3 grid, each over a coloured square; a gripper visits cups and lifts their lids for a few
-frames. Action: absolute gripper position and lift, three entries in [-1, 1]. Seeded, numpy only.
+Six cups on a 2 x 3 grid, each over a coloured square; a gripper visits cups and lifts their lids
+for a few frames. Action: absolute gripper position and lift, three entries in [-1, 1]. Seeded,
+numpy only.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from training.world import Clip, ProbeEpisode, ProbeTest, skewed_weights
 SIZE = 32
 CUPS = 6
 CENTRES = np.array([(x, y) for y in (9, 24) for x in (5, 16, 27)])
-PALETTE = np.array([(220, 40, 40), (40, 200, 60), (50, 70, 230), (230, 210, 40), (200, 50, 210), (40, 210, 210)],
-                   np.uint8)
+PALETTE = np.array(
+    [(220, 40, 40), (40, 200, 60), (50, 70, 230), (230, 210, 40), (200, 50, 210), (40, 210, 210)],
+    np.uint8,
+)
 REACH = 5.0
 LAGS = (48, 128, 256)
 
@@ -42,23 +46,30 @@ def _paint(colours: np.ndarray, position: np.ndarray, lifted: int) -> np.ndarray
     image = np.full((SIZE, SIZE, 3), 28, np.uint8)
     for cup, (x, y) in enumerate(CENTRES):
         if cup == lifted:
-            image[y - 4:y + 4, x - 4:x + 4] = PALETTE[colours[cup]]
-            image[y - 7:y - 5, x - 4:x + 4] = 130
+            image[y - 4 : y + 4, x - 4 : x + 4] = PALETTE[colours[cup]]
+            image[y - 7 : y - 5, x - 4 : x + 4] = 130
         else:
-            image[y - 4:y + 4, x - 4:x + 4] = 130
+            image[y - 4 : y + 4, x - 4 : x + 4] = 130
     px, py = np.clip(np.round(position).astype(int), 1, SIZE - 2)
-    image[py - 1:py + 2, px] = 255
-    image[py, px - 1:px + 2] = 255
+    image[py - 1 : py + 2, px] = 255
+    image[py, px - 1 : px + 2] = 255
     return image
 
 
-def _simulate(colours: np.ndarray, targets: list[tuple[int, int]], frames: int,
-              rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Play (cup, not before frame) targets and return positions [T, 2], lifted cup per frame [T], actions [T, 3]."""
+def _simulate(
+    colours: np.ndarray, targets: list[tuple[int, int]], frames: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Play (cup, not before frame) targets and return positions [T, 2], lifted cup per frame
+    [T], actions [T, 3].
+    """
     hand = _Hand(rng)
     queue = list(targets)
-    positions, lifted, actions = np.zeros((frames, 2)), np.full(frames, -1), np.zeros((frames, 3), np.float32)
-    current, aim = -1, rng.integers(CUPS)
+    positions, lifted, actions = (
+        np.zeros((frames, 2)),
+        np.full(frames, -1),
+        np.zeros((frames, 3), np.float32),
+    )
+    current, aim = -1, int(rng.integers(CUPS))
     for t in range(frames):
         positions[t], lifted[t] = hand.position, current
         due = bool(queue) and t >= queue[0][1] - 14
@@ -73,7 +84,7 @@ def _simulate(colours: np.ndarray, targets: list[tuple[int, int]], frames: int,
                     current, hand.hold = int(aim), int(rng.integers(2, 5))
                     queue.pop(0)
                 elif not due:
-                    aim = rng.integers(CUPS)
+                    aim = int(rng.integers(CUPS))
         # a_t is what is commanded from frame t on: the pose and lid that frame t + 1 will show.
         actions[t] = (*(hand.position / (SIZE / 2) - 1), 1.0 if current >= 0 else -1.0)
     return positions, lifted, actions
@@ -120,15 +131,24 @@ class CupsWorld:
             # The partner is a cup that is never tested and not shown shortly before.
             shows = np.flatnonzero(base.visible_TF[:, cup])
             scored = int(shows[shows > shows[0] + 20][0])
-            partner = next(int(c) for c in order[:3] if not base.visible_TF[scored - 12:scored, c].any())
+            partner = next(
+                int(c) for c in order[:3] if not base.visible_TF[scored - 12 : scored, c].any()
+            )
             swapped = colours.copy()
             swapped[[cup, partner]] = colours[[partner, cup]]
-            images.append(self._clip(swapped, targets, frames, np.random.default_rng(play_seed)).images_THWC)
+            images.append(
+                self._clip(swapped, targets, frames, np.random.default_rng(play_seed)).images_THWC
+            )
             tests.append(ProbeTest(len(images) - 1, lag, scored - 1, scored))
         return ProbeEpisode(np.stack(images), base.actions_TA, tuple(tests))
 
-    def _clip(self, colours: np.ndarray, targets: list[tuple[int, int]], frames: int,
-              rng: np.random.Generator) -> Clip:
+    def _clip(
+        self,
+        colours: np.ndarray,
+        targets: list[tuple[int, int]],
+        frames: int,
+        rng: np.random.Generator,
+    ) -> Clip:
         positions, lifted, actions = _simulate(colours, targets, frames, rng)
         images = np.stack([_paint(colours, p, c) for p, c in zip(positions, lifted, strict=True)])
         return Clip(images, actions, lifted[:, None] == np.arange(CUPS))

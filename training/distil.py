@@ -1,6 +1,8 @@
-"""Stage 2: the few-step student. Causal consistency distillation, or ODE regression at the student's own steps.
+"""Stage 2: the few-step student. Causal consistency distillation, or ODE regression at the
+student's own steps.
 
-The writer is frozen, so teacher and student keep the same memory and only the way from noise to frame changes.
+The writer is frozen, so teacher and student keep the same memory and only the way from noise to
+frame changes.
 """
 
 from __future__ import annotations
@@ -18,17 +20,27 @@ from training.recipes import StudentStage
 from training.shards import Shards
 
 
-def distil(teacher: LatentWorldModel, shards: Shards, stage: StudentStage, *, sampler_steps: tuple[float, ...],
-           work: Path, seed: int) -> LatentWorldModel:
+def distil(
+    teacher: LatentWorldModel,
+    shards: Shards,
+    stage: StudentStage,
+    *,
+    sampler_steps: tuple[float, ...],
+    work: Path,
+    seed: int,
+) -> LatentWorldModel:
     """Return the student: the moving average of a copy of the teacher.
 
     Raises:
-        ValueError: a sampler step that is not on the consistency grid would never be trained exactly.
+        ValueError: a sampler step that is not on the consistency grid would never be trained
+            exactly.
     """
     grid = shift_time(torch.linspace(1, 0, stage.grid + 1), stage.shift)
     for step in sampler_steps:
         if stage.method == 'cd' and (grid - step).abs().min() > 1e-3:
-            raise ValueError(f'sampler step {step} is not on the grid {[round(t, 4) for t in grid.tolist()]}')
+            raise ValueError(
+                f'sampler step {step} is not on the grid {[round(t, 4) for t in grid.tolist()]}'
+            )
     teacher.eval().requires_grad_(False)
     student, target = copy.deepcopy(teacher), copy.deepcopy(teacher)
     trained = list(student.denoiser.parameters())
@@ -36,29 +48,56 @@ def distil(teacher: LatentWorldModel, shards: Shards, stage: StudentStage, *, sa
         parameter.requires_grad_(True)
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
-        batch = shards.sample(rng, clips=stage.clips, frames=stage.frames, loss_frames=stage.loss_frames)
+        batch = shards.sample(
+            rng, clips=stage.clips, frames=stage.frames, loss_frames=stage.loss_frames
+        )
         with torch.autocast('cpu', torch.bfloat16):
             with torch.no_grad():
-                seen, gate = history(batch, stage.noisy_share, stage.noise_level, stage.dropped, generator)
+                seen, gate = history(
+                    batch, stage.noisy_share, stage.noise_level, stage.dropped, generator
+                )
                 rows = rows_of(teacher, batch, seen, gate)
             if stage.method == 'cd':
-                return consistency_loss(student, target, teacher, rows, grid, stage.at_noise, generator)
+                return consistency_loss(
+                    student, target, teacher, rows, grid, stage.at_noise, generator
+                )
             return ode_loss(student, teacher, rows, sampler_steps, stage.solver_steps, generator)
 
     schedule = Schedule(stage.steps, stage.rate, warm_up=20, floor=0.1, decay=0.0, ema=stage.ema)
-    averaged = optimise(student, loss, schedule, name=f'{teacher.config.arm}.student', work=work, seed=seed,
-                        average=target, trained=trained)
+    averaged = optimise(
+        student,
+        loss,
+        schedule,
+        name=f'{teacher.config.arm}.student',
+        work=work,
+        seed=seed,
+        average=target,
+        trained=trained,
+    )
     assert isinstance(averaged, LatentWorldModel)
     return averaged
 
 
 @torch.inference_mode()
-def few_step_error(model: LatentWorldModel, reference: LatentWorldModel, shards: Shards, stage: StudentStage,
-                   steps: tuple[float, ...], reference_steps: int = 32, seed: int = 1) -> float:
-    """Mean squared x_0 distance between `model` in len(steps) Euler steps and the reference's fine ODE solution."""
+def few_step_error(
+    model: LatentWorldModel,
+    reference: LatentWorldModel,
+    shards: Shards,
+    stage: StudentStage,
+    steps: tuple[float, ...],
+    reference_steps: int = 32,
+    seed: int = 1,
+) -> float:
+    """Mean squared x_0 distance between `model` in len(steps) Euler steps and the reference's
+    fine ODE solution.
+    """
     generator = torch.Generator().manual_seed(seed)
-    batch = shards.sample(np.random.default_rng(seed), clips=stage.clips, frames=stage.frames,
-                          loss_frames=stage.loss_frames)
+    batch = shards.sample(
+        np.random.default_rng(seed),
+        clips=stage.clips,
+        frames=stage.frames,
+        loss_frames=stage.loss_frames,
+    )
     clean = torch.ones(batch.latents_BTCHW.shape[:2])
     rows = rows_of(reference, batch, batch.latents_BTCHW, clean)
     noise = torch.randn(len(rows.target_CHW), 1, *rows.target_CHW.shape[1:], generator=generator)

@@ -1,8 +1,10 @@
-"""What is minimised: flow matching for the teacher, causal consistency or ODE regression for the student.
+"""What is minimised: flow matching for the teacher, causal consistency or ODE regression for the
+student.
 
-Rows are independent: each predicts the successor of one frame from the memory as it stood then. History is the
-ground truth (teacher forcing), lightly noised at times so that forks, which read their own predictions, stay
-in distribution. Equations: reference Causal Forcing++ (2605.15141), sections on stages 1 and 2.
+Rows are independent: each predicts the successor of one frame from the memory as it stood then.
+History is the ground truth (teacher forcing), lightly noised at times so that forks, which read
+their own predictions, stay in distribution. Equations: reference Causal Forcing++ (2605.15141),
+sections on stages 1 and 2.
 
 Axes: B clips, T frames, R loss frames, rows = B * R, C H W latent.
 """
@@ -21,7 +23,9 @@ from training.shards import Batch
 
 @dataclass(frozen=True)
 class Rows:
-    """Prediction problems: memory and action before, latent after (the first axis of everything is rows)."""
+    """Prediction problems: memory and action before, latent after (the first axis of everything
+    is rows).
+    """
 
     target_CHW: Tensor
     action_A: Tensor
@@ -42,9 +46,12 @@ def sample_time(rows: int, shift: float, at_noise: float, generator: torch.Gener
     return torch.where(torch.rand(rows, generator=generator) < at_noise, torch.ones(rows), t)
 
 
-def history(batch: Batch, noisy_share: float, level: float, dropped: float,
-            generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return the latents that are seen and written (some noised) and the write gate [B, T] (some dropped)."""
+def history(
+    batch: Batch, noisy_share: float, level: float, dropped: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the latents that are seen and written (some noised) and the write gate [B, T] (some
+    dropped).
+    """
     latents = batch.latents_BTCHW
     clips, frames = latents.shape[:2]
     noisy = (torch.rand(clips, frames, generator=generator) < noisy_share).float()
@@ -64,11 +71,32 @@ def rows_of(model: LatentWorldModel, batch: Batch, seen_BTCHW: Tensor, gate_BT: 
     return Rows(target, batch.actions_BTA[clip, batch.frames_BR].flatten(0, 1), memory)
 
 
-def flow_loss(model: LatentWorldModel, rows: Rows, t: Tensor, generator: torch.Generator) -> Tensor:
-    """|v(x_t, t) - (eps - x_0)|^2, mean over everything."""
+def flow_loss(
+    model: LatentWorldModel,
+    rows: Rows,
+    t: Tensor,
+    generator: torch.Generator,
+    change_weight: float = 0.0,
+) -> Tensor:
+    """|v(x_t, t) - (eps - x_0)|^2, mean over rows and cells, cells that change weighted up.
+
+    What moves and what is revealed is a small part of a frame. A weight that depends on the
+    target's place alone leaves the minimiser where it is and gives that part its share of the
+    gradient.
+
+    Args:
+        change_weight: weight gained per unit of squared change since the last latent (channel
+            mean, at most 2).
+    """
     eps = torch.randn(rows.target_CHW.shape, generator=generator)
     x = _at(rows.target_CHW, eps, t)
-    return F.mse_loss(model.velocity(x, t, rows.action_A, rows.memory), eps - rows.target_CHW)
+    error = (
+        (model.velocity(x, t, rows.action_A, rows.memory) - (eps - rows.target_CHW))
+        .square()
+        .mean(1)
+    )
+    change = (rows.target_CHW - rows.memory['latents'][:, 0]).square().mean(1)
+    return (error * (1 + change_weight * change.clamp_max(2.0))).mean()
 
 
 def _at(clean: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -81,8 +109,15 @@ def _clean(model: LatentWorldModel, x: Tensor, t: Tensor, rows: Rows) -> Tensor:
     return x - t.view(-1, 1, 1, 1) * model.velocity(x, t, rows.action_A, rows.memory)
 
 
-def consistency_loss(student: LatentWorldModel, target: LatentWorldModel, teacher: LatentWorldModel, rows: Rows,
-                     grid: Tensor, at_noise: float, generator: torch.Generator) -> Tensor:
+def consistency_loss(
+    student: LatentWorldModel,
+    target: LatentWorldModel,
+    teacher: LatentWorldModel,
+    rows: Rows,
+    grid: Tensor,
+    at_noise: float,
+    generator: torch.Generator,
+) -> Tensor:
     """Causal consistency distillation over one cell of the grid, terminal pair included.
 
     |G_student(x_tn, tn) - sg G_target(xhat_tn+1, tn+1)|^2 with xhat one Euler step of the teacher.
@@ -100,13 +135,23 @@ def consistency_loss(student: LatentWorldModel, target: LatentWorldModel, teache
     with torch.no_grad():
         v = teacher.velocity(x, now, rows.action_A, rows.memory)
         stepped = x - (now - after).view(-1, 1, 1, 1) * v
-        goal = torch.where(after.view(-1, 1, 1, 1) > 0, _clean(target, stepped, after, rows), stepped)
+        goal = torch.where(
+            after.view(-1, 1, 1, 1) > 0, _clean(target, stepped, after, rows), stepped
+        )
     return F.mse_loss(_clean(student, x, now, rows), goal)
 
 
-def ode_loss(student: LatentWorldModel, teacher: LatentWorldModel, rows: Rows, steps: tuple[float, ...],
-             solver_steps: int, generator: torch.Generator) -> Tensor:
-    """ODE regression: at the student's own flow times, the endpoint of the teacher's Euler solution."""
+def ode_loss(
+    student: LatentWorldModel,
+    teacher: LatentWorldModel,
+    rows: Rows,
+    steps: tuple[float, ...],
+    solver_steps: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """ODE regression: at the student's own flow times, the endpoint of the teacher's Euler
+    solution.
+    """
     count = len(rows.target_CHW)
     t = torch.tensor(steps)[torch.randint(len(steps), (count,), generator=generator)]
     eps = torch.randn(rows.target_CHW.shape, generator=generator)
@@ -117,7 +162,9 @@ def ode_loss(student: LatentWorldModel, teacher: LatentWorldModel, rows: Rows, s
 
 
 def solve(model: LatentWorldModel, x: Tensor, t: Tensor, rows: Rows, steps: int) -> Tensor:
-    """Follow the model's probability-flow ODE from flow time t [rows] to 0 in equal Euler steps."""
+    """Follow the model's probability-flow ODE from flow time t [rows] to 0 in equal Euler
+    steps.
+    """
     for i in range(steps):
         now = t * (1 - i / steps)
         x = x - (t / steps).view(-1, 1, 1, 1) * model.velocity(x, now, rows.action_A, rows.memory)

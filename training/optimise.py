@@ -1,7 +1,8 @@
-"""The loop that every stage shares: AdamW, warm-up and cosine by step, clipping, moving average, resume.
+"""The loop that every stage shares: AdamW, warm-up and cosine by step, clipping, moving average,
+resume.
 
-A stage is a function from (step, generators) to a loss. The running state is saved every minute into the work
-folder; a stage that was cut off goes on there.
+A stage is a function from (step, generators) to a loss. The running state is saved every minute
+into the work folder; a stage that was cut off goes on there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ LossFunction = Callable[[np.random.Generator, torch.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: steps, peak learning rate, warm-up steps, final share of the rate, weight decay."""
+    """How long and how fast: steps, peak learning rate, warm-up steps, final share of the rate,
+    weight decay.
+    """
 
     steps: int
     rate: float
@@ -51,22 +54,37 @@ def average_into(average: nn.Module, module: nn.Module, decay: float) -> None:
             slow.copy_(fast)
 
 
-def optimise(module: nn.Module, loss: LossFunction, schedule: Schedule, *, name: str, work: Path, seed: int,
-             average: nn.Module | None = None, trained: list[nn.Parameter] | None = None,
-             on_step: Callable[[int, float, nn.Module], None] | None = None) -> nn.Module:
+def optimise(
+    module: nn.Module,
+    loss: LossFunction,
+    schedule: Schedule,
+    *,
+    name: str,
+    work: Path,
+    seed: int,
+    average: nn.Module | None = None,
+    trained: list[nn.Parameter] | None = None,
+    on_step: Callable[[int, float, nn.Module], None] | None = None,
+) -> nn.Module:
     """Minimise `loss` over `module` and return the moving average of its weights.
 
     Args:
         loss: called once per step with a numpy and a torch generator seeded by (seed, step).
         work: folder for the running state `<name>.running` and the curve `<name>.jsonl`.
-        average: the averaged twin, when the loss itself needs it (consistency target); made here otherwise.
+        average: the averaged twin, when the loss itself needs it (consistency target); made here
+            otherwise.
         trained: parameters to optimise (all by default).
-        on_step: called with (step, seconds so far, averaged module) after every step; may raise to stop the stage.
+        on_step: called with (step, seconds so far, averaged module) after every step; may raise
+            to stop the stage.
     """
     average = average if average is not None else copy.deepcopy(module)
     average.requires_grad_(False)
-    parameters = trained if trained is not None else [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.decay)
+    parameters = (
+        trained if trained is not None else [p for p in module.parameters() if p.requires_grad]
+    )
+    optimiser = torch.optim.AdamW(
+        parameters, schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.decay
+    )
     running, first, before = work / f'{name}.running', 0, 0.0
     work.mkdir(parents=True, exist_ok=True)
     if running.exists():
@@ -76,28 +94,42 @@ def optimise(module: nn.Module, loss: LossFunction, schedule: Schedule, *, name:
         optimiser.load_state_dict(state['optimiser'])
         first, before = state['step'], state['seconds']
     start = saved = time.monotonic()
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-               TextColumn('loss {task.fields[loss]:.4f}'))
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn('loss {task.fields[loss]:.4f}'),
+    )
     smooth = math.nan
     with Progress(*columns) as progress, (work / f'{name}.jsonl').open('a') as curve:
         bar = progress.add_task(name, total=schedule.steps, completed=first, loss=math.nan)
         for step in range(first, schedule.steps):
             for group in optimiser.param_groups:
                 group['lr'] = schedule.at(step)
-            value = loss(np.random.default_rng((seed, step)), torch.Generator().manual_seed(seed * 1_000_003 + step))
+            value = loss(
+                np.random.default_rng((seed, step)),
+                torch.Generator().manual_seed(seed * 1_000_003 + step),
+            )
             if not torch.isfinite(value):
                 raise FloatingPointError(f'{name}: loss is {value.item()} at step {step}')
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
             optimiser.step()
-            # Early on the average would be mostly the initial weights: let its memory grow with the run.
+            # Early on the average would be mostly the initial weights: let its memory grow with
+            # the run.
             average_into(average, module, min(schedule.ema, (step + 1) / (step + 10)))
             smooth = value.item() if math.isnan(smooth) else 0.95 * smooth + 0.05 * value.item()
             seconds = before + time.monotonic() - start
             progress.update(bar, completed=step + 1, loss=smooth)
             if (step + 1) % 25 == 0:
-                row = {'step': step + 1, 'seconds': round(seconds, 1), 'loss': smooth, 'grad': float(norm)}
+                row = {
+                    'step': step + 1,
+                    'seconds': round(seconds, 1),
+                    'loss': smooth,
+                    'grad': float(norm),
+                }
                 curve.write(json.dumps(row) + '\n')
                 curve.flush()
             if on_step is not None:
@@ -109,9 +141,23 @@ def optimise(module: nn.Module, loss: LossFunction, schedule: Schedule, *, name:
     return average
 
 
-def _save(path: Path, module: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, step: int,
-          seconds: float) -> None:
+def _save(
+    path: Path,
+    module: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    seconds: float,
+) -> None:
     partial = path.with_suffix('.partial')
-    torch.save({'module': module.state_dict(), 'average': average.state_dict(),
-                'optimiser': optimiser.state_dict(), 'step': step, 'seconds': seconds}, partial)
+    torch.save(
+        {
+            'module': module.state_dict(),
+            'average': average.state_dict(),
+            'optimiser': optimiser.state_dict(),
+            'step': step,
+            'seconds': seconds,
+        },
+        partial,
+    )
     partial.replace(path)

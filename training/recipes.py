@@ -1,7 +1,9 @@
-"""Recipes: every number of a training run, by name. A recipe is a value; `main.py` runs it stage by stage.
+"""Recipes: every number of a training run, by name. A recipe is a value; `main.py` runs it stage
+by stage.
 
-`tiny` is the fixture that CI trains (a rasterised cups world), `tabletop` the shipped model, `real` the small
-model of a robot's own bags. Step counts are fixed, so that two runs are comparable whatever the machine.
+`tiny` is the fixture that CI trains (a rasterised cups world), `tabletop` the shipped model,
+`real` the small model of a robot's own bags. Step counts are fixed, so that two runs are
+comparable whatever the machine.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ class TokenizerStage:
 
 @dataclass(frozen=True)
 class TeacherStage:
-    """Flow matching with teacher forcing; the state is scanned over all frames, the loss taken on few."""
+    """Flow matching with teacher forcing; the state is scanned over all frames, the loss taken
+    on few.
+    """
 
     name: str = 'teacher'
     steps: int = 1000
@@ -37,6 +41,7 @@ class TeacherStage:
     shift: float = 4.0
     at_noise: float = 0.15
     event_share: float = 0.5
+    change_weight: float = 0.0
     noisy_share: float = 0.3
     noise_level: float = 0.3
     dropped: float = 0.05
@@ -47,7 +52,9 @@ class TeacherStage:
 
 @dataclass(frozen=True)
 class StudentStage:
-    """Distillation to few steps, writer frozen. method: `cd` (consistency) or `ode` (regression)."""
+    """Distillation to few steps, writer frozen. method: `cd` (consistency) or `ode`
+    (regression).
+    """
 
     method: str = 'cd'
     steps: int = 500
@@ -88,9 +95,11 @@ class Recipe:
 
 
 TINY = Recipe(
-    name='tiny', world='cups',
+    name='tiny',
+    world='cups',
     model=ModelConfig(action_width=3, image_size=32, latent_channels=16, patch=1, layers=3),
-    practice_clips=96, practice_frames=600,
+    practice_clips=96,
+    practice_frames=600,
     tokenizer=TokenizerStage(frames=6000, steps=500, batch=64, rate=3e-3),
     teachers=(TeacherStage(steps=300),),
     student=StudentStage(steps=60),
@@ -98,24 +107,40 @@ TINY = Recipe(
 )
 
 TABLETOP = Recipe(
-    name='tabletop_small', world='tabletop',
+    name='tabletop_small',
+    world='tabletop',
     model=ModelConfig(),
-    practice_clips=280, practice_frames=2000,
+    practice_clips=280,
+    practice_frames=2000,
     tokenizer=TokenizerStage(),
     teachers=(
-        TeacherStage('teacher_short', steps=2000, gate_minutes=25),
-        TeacherStage('teacher_long', steps=800, clips=6, frames=1024, loss_frames=24, rate=7e-4, shift=3.0,
-                     at_noise=0.1),
+        TeacherStage('teacher_short', steps=1600, clips=24, gate_minutes=25),
+        TeacherStage(
+            'teacher_long',
+            steps=800,
+            clips=6,
+            frames=1024,
+            loss_frames=24,
+            rate=7e-4,
+            shift=3.0,
+            at_noise=0.1,
+        ),
     ),
     student=StudentStage(steps=800, clips=6, frames=512, loss_frames=24),
 )
 
 REAL = Recipe(
-    name='g1_bottle', world='bags',
+    name='g1_bottle',
+    world='bags',
     model=ModelConfig(action_width=26, layers=3),
-    practice_clips=0, practice_frames=0,
+    practice_clips=0,
+    practice_frames=0,
     tokenizer=TokenizerStage(frames=6000, steps=1500),
-    teachers=(TeacherStage('teacher', steps=1200, clips=12, frames=96, loss_frames=12, shift=3.0, event_share=0.0),),
+    teachers=(
+        TeacherStage(
+            'teacher', steps=1200, clips=12, frames=96, loss_frames=12, shift=3.0, event_share=0.0
+        ),
+    ),
     student=StudentStage(steps=300, frames=96),
     probe_clips=0,
 )

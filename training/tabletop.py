@@ -1,6 +1,8 @@
-"""The simulated table-top as a `World`: rendered directly, through the contract and preprocessing of a live robot.
+"""The simulated table-top as a `World`: rendered directly, through the contract and
+preprocessing of a live robot.
 
-A test plays sample episodes into a bag and holds what the bag reader returns equal to what is rendered here.
+A test plays sample episodes into a bag and holds what the bag reader returns equal to what is
+rendered here.
 """
 
 from __future__ import annotations
@@ -62,10 +64,19 @@ class TabletopWorld:
         for pair in pairs:
             fact, partner = sorted(pair)
             other = twin(plan, fact, partner)
-            shows = np.flatnonzero(other.visible_TF[:, [i for i, name in enumerate(FACTS) if name in pair]].any(1))
+            shows = np.flatnonzero(
+                other.visible_TF[:, [i for i, name in enumerate(FACTS) if name in pair]].any(1)
+            )
             images = base.copy()
             images[shows] = self._images(other, shows.tolist())
             versions.append(images)
-        tests = tuple(ProbeTest(1 + pairs.index(frozenset((test.fact, test.partner))), test.lag, test.hidden_frame,
-                                test.scored_frame) for test in plan.tests)
+        tests = tuple(
+            ProbeTest(
+                1 + pairs.index(frozenset((test.fact, test.partner))),
+                test.lag,
+                test.hidden_frame,
+                test.scored_frame,
+            )
+            for test in plan.tests
+        )
         return ProbeEpisode(np.stack(versions), self.contract.normalise(plan.actions_TA), tests)

@@ -1,4 +1,6 @@
-"""Stage 1: the teacher. Flow matching under teacher forcing, loss on sampled frames, full gradient through the scan."""
+"""Stage 1: the teacher. Flow matching under teacher forcing, loss on sampled frames, full
+gradient through the scan.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +17,42 @@ from training.recipes import TeacherStage
 from training.shards import Shards
 
 
-def train_teacher(model: LatentWorldModel, shards: Shards, stage: TeacherStage, *, work: Path, seed: int,
-                  on_step: Callable[[int, float, torch.nn.Module], None] | None = None) -> LatentWorldModel:
+def train_teacher(
+    model: LatentWorldModel,
+    shards: Shards,
+    stage: TeacherStage,
+    *,
+    work: Path,
+    seed: int,
+    on_step: Callable[[int, float, torch.nn.Module], None] | None = None,
+) -> LatentWorldModel:
     """Train `model` on windows of the shards and return its moving average."""
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
-        batch = shards.sample(rng, clips=stage.clips, frames=stage.frames, loss_frames=stage.loss_frames,
-                              event_share=stage.event_share)
+        batch = shards.sample(
+            rng,
+            clips=stage.clips,
+            frames=stage.frames,
+            loss_frames=stage.loss_frames,
+            event_share=stage.event_share,
+        )
         with torch.autocast('cpu', torch.bfloat16):
-            seen, gate = history(batch, stage.noisy_share, stage.noise_level, stage.dropped, generator)
+            seen, gate = history(
+                batch, stage.noisy_share, stage.noise_level, stage.dropped, generator
+            )
             rows = rows_of(model, batch, seen, gate)
             t = sample_time(len(rows.target_CHW), stage.shift, stage.at_noise, generator)
-            return flow_loss(model, rows, t, generator)
+            return flow_loss(model, rows, t, generator, stage.change_weight)
 
     schedule = Schedule(stage.steps, stage.rate, stage.warm_up, ema=stage.ema)
-    averaged = optimise(model, loss, schedule, name=f'{model.config.arm}.{stage.name}', work=work, seed=seed,
-                        on_step=on_step)
+    averaged = optimise(
+        model,
+        loss,
+        schedule,
+        name=f'{model.config.arm}.{stage.name}',
+        work=work,
+        seed=seed,
+        on_step=on_step,
+    )
     assert isinstance(averaged, LatentWorldModel)
     return averaged

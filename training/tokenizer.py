@@ -18,16 +18,22 @@ from wm_ros.config import ModelConfig
 from wm_ros.preprocess import to_model
 
 
-def train_tokenizer(config: ModelConfig, images_BHWC: np.ndarray, stage: TokenizerStage, *, work: Path,
-                    seed: int) -> Autoencoder:
+def train_tokenizer(
+    config: ModelConfig, images_BHWC: np.ndarray, stage: TokenizerStage, *, work: Path, seed: int
+) -> Autoencoder:
     """Train on uint8 frames and return the averaged autoencoder with standardised latents.
 
-    The error of a pixel counts more the further the frame is from the mean picture there (`salience`): what
-    moves and what is revealed is small, and it is what the world model is asked about.
+    The error of a pixel counts more the further the frame is from the mean picture there
+    (`salience`): what moves and what is revealed is small, and it is what the world model is
+    asked about.
     """
     torch.manual_seed(seed)
-    autoencoder = Autoencoder(config).to(memory_format=torch.channels_last)  # a fifth faster in bf16
-    sample = np.random.default_rng(seed).choice(len(images_BHWC), min(2000, len(images_BHWC)), replace=False)
+    autoencoder = Autoencoder(config).to(
+        memory_format=torch.channels_last
+    )  # a fifth faster in bf16
+    sample = np.random.default_rng(seed).choice(
+        len(images_BHWC), min(2000, len(images_BHWC)), replace=False
+    )
     mean = torch.from_numpy(to_model(images_BHWC[np.sort(sample)]).mean(0))
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
@@ -40,7 +46,8 @@ def train_tokenizer(config: ModelConfig, images_BHWC: np.ndarray, stage: Tokeniz
             shown = autoencoder.decoder(noisy).float()
         weight = 1 + stage.salience * (image - mean).abs().mean(1, keepdim=True).clamp_max(1.0)
         error = shown - image
-        # A mild pull of the latent's scale to one keeps the averaged weights and the live ones comparable.
+        # A mild pull of the latent's scale to one keeps the averaged weights and the live ones
+        # comparable.
         return (weight * (error.square() + 0.1 * error.abs())).mean() + 1e-4 * z.square().mean()
 
     schedule = Schedule(stage.steps, stage.rate, ema=0.99, decay=0.0)
@@ -55,8 +62,12 @@ def standardise(autoencoder: Autoencoder, images_BHWC: np.ndarray) -> None:
     # Weights are stored as fp16: round first, so that everybody measures and uses the same ones.
     round_to_half(autoencoder)
     with torch.inference_mode():
-        z = torch.cat([autoencoder.encoder(torch.from_numpy(to_model(images_BHWC[i:i + 256])))
-                       for i in range(0, len(images_BHWC), 256)])
+        z = torch.cat(
+            [
+                autoencoder.encoder(torch.from_numpy(to_model(images_BHWC[i : i + 256])))
+                for i in range(0, len(images_BHWC), 256)
+            ]
+        )
     autoencoder.latent_mean.copy_(z.mean((0, 2, 3)).half().float())
     autoencoder.latent_std.copy_(z.std((0, 2, 3)).half().float())
 
@@ -74,7 +85,7 @@ def psnr(autoencoder: Autoencoder, images_BHWC: np.ndarray) -> float:
     errors = []
     with torch.inference_mode():
         for start in range(0, len(images_BHWC), 256):
-            image = torch.from_numpy(to_model(images_BHWC[start:start + 256]))
+            image = torch.from_numpy(to_model(images_BHWC[start : start + 256]))
             shown = autoencoder.decode(autoencoder.encode(image)).clamp(-1, 1)
             errors.append((shown - image).square().mean((1, 2, 3)))
     return float(10 * np.log10(4 / torch.cat(errors).mean().item()))

@@ -28,7 +28,9 @@ class Clip:
 
 @dataclass(frozen=True)
 class ProbeTest:
-    """Imagine from `hidden_frame` to `scored_frame`; base and twin `version` differ in the fact shown there."""
+    """Imagine from `hidden_frame` to `scored_frame`; base and twin `version` differ in the fact
+    shown there.
+    """
 
     version: int
     lag: int
@@ -65,6 +67,8 @@ class World(Protocol):
 
 
 def skewed_weights(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return visiting probabilities exp(1.5 N(0, 1)), normalised: some places are left alone for long."""
+    """Return visiting probabilities exp(1.5 N(0, 1)), normalised: some places are left alone for
+    long.
+    """
     weights = np.exp(1.5 * rng.standard_normal(count))
     return np.asarray(weights / weights.sum())

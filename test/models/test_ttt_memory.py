@@ -1,4 +1,6 @@
-"""The TTT memory: fast = naive, a write is the descent step it claims to be, and nothing diverges."""
+"""The TTT memory: fast = naive, a write is the descent step it claims to be, and nothing
+diverges.
+"""
 
 import pytest
 import torch
@@ -7,7 +9,9 @@ from torch import Tensor
 from models.ttt_memory import scan_fast, scan_naive, write, write_coefficients
 
 
-def parts(dtype: torch.dtype = torch.float64, batch: int = 2, frames: int = 7) -> tuple[Tensor, ...]:
+def parts(
+    dtype: torch.dtype = torch.float64, batch: int = 2, frames: int = 7
+) -> tuple[Tensor, ...]:
     g = torch.Generator().manual_seed(3)
     heads, tokens, key_width, value_width = 3, 4, 8, 5
     keys = torch.randn(batch, frames, heads, tokens, key_width, generator=g, dtype=dtype)
@@ -24,7 +28,9 @@ def test_fast_scan_equals_naive_in_output_and_gradient() -> None:
     results = []
     for scan in (scan_naive, scan_fast):
         leaves = [x.clone().requires_grad_(True) for x in (keys, values, beta, eta)]
-        states = scan(leaves[0], leaves[1], write_coefficients(leaves[0], leaves[2], leaves[3]), at)
+        states = scan(
+            leaves[0], leaves[1], write_coefficients(leaves[0], leaves[2], leaves[3]), at
+        )
         weight = torch.linspace(-1, 1, states.numel(), dtype=states.dtype).view_as(states)
         (states * weight).sum().backward()
         results.append((states, *(leaf.grad for leaf in leaves)))
@@ -35,14 +41,18 @@ def test_fast_scan_equals_naive_in_output_and_gradient() -> None:
 def test_write_is_one_descent_step_on_the_reconstruction_loss() -> None:
     keys, values, beta, eta = parts(batch=1, frames=1)
     key, value, strength = keys[:, 0], values[:, 0], beta[:, 0]
-    state = torch.randn(1, 3, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    state = torch.randn(
+        1, 3, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     leaf = state.clone().requires_grad_(True)
     error = key @ leaf.transpose(-1, -2) - value
     (0.5 * strength.unsqueeze(-1) * error.square()).sum().backward()
     gram = key.transpose(-1, -2) @ (strength.unsqueeze(-1) * key)
     step = eta / gram.flatten(2).norm(dim=-1).clamp_min(1)
     expected = state - step.view(1, 3, 1, 1) * leaf.grad
-    torch.testing.assert_close(write(state, key, value, write_coefficients(key, strength, eta)), expected)
+    torch.testing.assert_close(
+        write(state, key, value, write_coefficients(key, strength, eta)), expected
+    )
 
 
 def test_zero_coefficients_leave_the_state_bitwise() -> None:

@@ -1,4 +1,6 @@
-"""Semantics of the latent world model: training = rollout, reads do not write, actions act when they should."""
+"""Semantics of the latent world model: training = rollout, reads do not write, actions act when
+they should.
+"""
 
 from dataclasses import replace
 
@@ -9,8 +11,20 @@ from torch import Tensor
 from models.world_model import LatentWorldModel
 from wm_ros.config import ARMS, ModelConfig
 
-CONFIG = ModelConfig(action_width=3, image_size=32, latent_channels=4, patch=1, width=32, layers=2, heads=2,
-                     writer_width=32, memory_heads=2, key_width=8, value_width=8, window=4)
+CONFIG = ModelConfig(
+    action_width=3,
+    image_size=32,
+    latent_channels=4,
+    patch=1,
+    width=32,
+    layers=2,
+    heads=2,
+    writer_width=32,
+    memory_heads=2,
+    key_width=8,
+    value_width=8,
+    window=4,
+)
 
 
 def make(arm: str) -> LatentWorldModel:
@@ -29,7 +43,9 @@ def clip(batch: int = 2, frames: int = 12) -> tuple[Tensor, Tensor, Tensor]:
     return latents, actions, gate
 
 
-def roll(model: LatentWorldModel, latents: Tensor, actions: Tensor, gate: Tensor) -> list[dict[str, Tensor]]:
+def roll(
+    model: LatentWorldModel, latents: Tensor, actions: Tensor, gate: Tensor
+) -> list[dict[str, Tensor]]:
     memory, out = model.initial_memory(len(latents)), []
     for t in range(latents.shape[1]):
         led_here = actions[:, t - 1] if t else torch.zeros_like(actions[:, 0])
@@ -48,10 +64,11 @@ def test_training_forward_equals_frame_by_frame_rollout(arm: str) -> None:
     clips = torch.arange(2).unsqueeze(1)
     parallel = model.predict(actions[clips, frames].flatten(0, 1), noise, memory)
     rolled = roll(model, latents, actions, gate)
-    for row, (b, t) in enumerate((b, int(t)) for b in range(2) for t in frames[b]):
-        one = {name: value[b:b + 1] for name, value in rolled[t].items()}
-        single = model.predict(actions[b:b + 1, t], noise[row:row + 1], one)
-        torch.testing.assert_close(parallel[row:row + 1], single, rtol=0, atol=1e-4)
+    chosen = [(clip_index, int(t)) for clip_index in range(2) for t in frames[clip_index]]
+    for row, (b, t) in enumerate(chosen):
+        one = {name: value[b : b + 1] for name, value in rolled[t].items()}
+        single = model.predict(actions[b : b + 1, t], noise[row : row + 1], one)
+        torch.testing.assert_close(parallel[row : row + 1], single, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize('arm', ARMS)
@@ -68,14 +85,16 @@ def test_denoising_and_writing_leave_the_memory_they_read_bitwise(arm: str) -> N
 
 @pytest.mark.parametrize('arm', ['ttt', 'window'])
 def test_a_hidden_past_changes_the_prediction_and_none_cannot_know(arm: str) -> None:
-    latents, actions, gate = clip(frames=6)
+    latents, actions, _ = clip(frames=6)
     other = latents.clone()
     other[:, 2] += 1.0
     noise = torch.randn(2, 1, *CONFIG.latent_shape, generator=torch.Generator().manual_seed(2))
     for name, knows in ((arm, True), ('none', False)):
         model = make(name)
-        answers = [model.predict(actions[:, 5], noise, roll(model, x, actions, torch.ones(2, 6))[-1])
-                   for x in (latents, other)]
+        answers = [
+            model.predict(actions[:, 5], noise, roll(model, x, actions, torch.ones(2, 6))[-1])
+            for x in (latents, other)
+        ]
         assert torch.equal(*answers) != knows
 
 
@@ -88,11 +107,16 @@ def test_an_action_impulse_moves_exactly_the_right_frame(arm: str) -> None:
     noise = torch.randn(2, 1, *CONFIG.latent_shape, generator=torch.Generator().manual_seed(2))
 
     def answers(acts: Tensor) -> list[Tensor]:
-        return [model.predict(acts[:, t], noise, memory)
-                for t, memory in enumerate(roll(model, latents, acts, gate))]
+        return [
+            model.predict(acts[:, t], noise, memory)
+            for t, memory in enumerate(roll(model, latents, acts, gate))
+        ]
 
-    changed = [not torch.equal(a, b) for a, b in zip(answers(actions), answers(bumped), strict=True)]
-    # a_6 is in force from frame 6 on: the prediction made at frame 6 (of frame 7) is the first to feel it.
+    changed = [
+        not torch.equal(a, b) for a, b in zip(answers(actions), answers(bumped), strict=True)
+    ]
+    # a_6 is in force from frame 6 on: the prediction made at frame 6 (of frame 7) is the first
+    # to feel it.
     assert changed[:6] == [False] * 6
     assert changed[6]
     assert changed[7]
@@ -112,15 +136,23 @@ def test_arms_have_the_same_parameters() -> None:
     assert shapes[0] == shapes[1] == shapes[2]
 
 
-def test_memory_matches_its_specification_and_stays_finite_over_ten_thousand_noise_frames() -> None:
+def test_memory_matches_its_specification_and_stays_finite_over_ten_thousand_noise_frames() -> (
+    None
+):
     model = make('ttt')
     g = torch.Generator().manual_seed(0)
     memory = model.initial_memory(1)
     with torch.inference_mode():
         for _ in range(10_000):
-            memory = model.write(torch.randn(1, *CONFIG.latent_shape, generator=g) * 3,
-                                 torch.rand(1, 3, generator=g) * 2 - 1, torch.ones(1), memory)
-    assert {n: tuple(v.shape[1:]) for n, v in memory.items()} == {s.name: s.shape for s in model.config.memory_specs()}
+            memory = model.write(
+                torch.randn(1, *CONFIG.latent_shape, generator=g) * 3,
+                torch.rand(1, 3, generator=g) * 2 - 1,
+                torch.ones(1),
+                memory,
+            )
+    assert {n: tuple(v.shape[1:]) for n, v in memory.items()} == {
+        s.name: s.shape for s in model.config.memory_specs()
+    }
     assert torch.isfinite(memory['fast_weights']).all()
     assert memory['fast_weights'].norm() < 200
 
