@@ -26,7 +26,7 @@ endif
 
 venv := $(abspath $(VENV))
 py := $(venv)/bin/python
-pip := $(py) -m pip --disable-pip-version-check install -qq --progress-bar off
+pip := $(py) -m pip --disable-pip-version-check install -qq --no-compile --progress-bar off
 interfaces := msg/package.xml msg/CMakeLists.txt $(wildcard msg/*/*.msg msg/*/*.srv msg/*/*.action)
 
 export PATH := $(venv)/bin:$(PATH)
