@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -26,6 +27,8 @@ from wm_ros.nodes.logs import CsvLog, open_lines
 from wm_ros.nodes.table import CAMERA_INFO_TOPIC, CAMERA_TOPIC, COMMAND_TOPIC
 from wm_ros.sim.config import SimConfig
 from wm_ros.sim.episodes import plan_episode
+from wm_ros.sim.plan import EpisodePlan
+from wm_ros.sim.recall import FIRST_FACT
 from wm_ros.sim.scene import ACTION_LIMITS, ACTION_NAMES, TableTop
 from wm_ros.sim.world import FOVY_DEG
 
@@ -36,6 +39,20 @@ LINGER_S = 0.5
 CLOCK_START_NS = 1_000_000_000
 
 
+def episode(kind: str, seed: int, frames: int) -> tuple[EpisodePlan, int]:
+    """Return a plan and how many of its frames to play; 0 asks for all.
+
+    Recall episodes have one length and are cut short, the others are planned to length.
+
+    Raises:
+        ValueError: more frames than the episode has.
+    """
+    plan = plan_episode(kind, seed, frames or None if kind not in FIRST_FACT else None)
+    if frames > plan.frames:
+        raise ValueError(f'{kind} episodes have {plan.frames} frames, {frames} asked for')
+    return plan, frames or plan.frames
+
+
 class SimNode(Node):
     """Plays one episode in real time. `step` is called between events and keeps the schedule."""
 
@@ -43,7 +60,7 @@ class SimNode(Node):
         super().__init__('sim')
         params.declare(self, SimNodeConfig)
         self.config = params.read(self, SimNodeConfig)
-        self.plan = plan_episode(self.config.kind, self.config.seed, self.config.frames or None)
+        self.plan, self.frames = episode(self.config.kind, self.config.seed, self.config.frames)
         self.sim = TableTop(SimConfig(image_size=self.config.image_size))
         self.period_ns = round(1e9 / self.config.rate_hz)
         self.log = CsvLog(self.config.publish_log, ('stamp_ns', 'monotonic_ns', 'late_ms'))
@@ -68,7 +85,8 @@ class SimNode(Node):
         """Put the simulator at the start of the episode and render its first frame."""
         self.index = 0
         self.sim.reset(self.plan.layout)
-        self.command_A: FloatArray = self.plan.actions_TA[0]
+        rest = self.sim.state()[: len(ACTION_NAMES)]  # until commanded, it commands where it is
+        self.command_A: FloatArray = rest.astype(np.float32)
         self.image_HWC = self.sim.render()
 
     def receive(self, message: Action) -> None:
@@ -96,10 +114,8 @@ class SimNode(Node):
             return 0.05 if now_ns - self.ended_ns < LINGER_S * 1e9 else None
         if now_ns < self.due_ns:
             return (self.due_ns - now_ns) / 1e9
-        if now_ns - self.due_ns > self.period_ns:  # the machine stalled: the robot's clock did too
-            shift_ns = now_ns - self.due_ns
-            self.due_ns += shift_ns
-            self.stamp_ns += 0 if self.config.clock else shift_ns
+        if now_ns - self.due_ns > self.period_ns:
+            self.due_ns = now_ns  # the machine stalled: so did this world, its stamps stay even
         self.publish(now_ns)
         self.advance()
         self.due_ns += self.period_ns
@@ -121,7 +137,7 @@ class SimNode(Node):
         self.stamp_ns = CLOCK_START_NS if self.config.clock else self.get_clock().now().nanoseconds
         self.get_logger().info(
             f'{self.config.kind} episode {self.config.seed}: '
-            f'{len(self.plan.actions_TA)} frames at {self.config.rate_hz:g} Hz'
+            f'{self.frames} frames at {self.config.rate_hz:g} Hz'
         )
         return True
 
@@ -147,7 +163,7 @@ class SimNode(Node):
         if self.truth is not None:
             self.truth.write(json.dumps(self.ground_truth()) + '\n')
         self.index += 1
-        if self.index < len(self.plan.actions_TA):
+        if self.index < self.frames:
             self.sim.step(self.command_A)
             self.image_HWC = self.sim.render()
         elif self.config.loop:
@@ -156,8 +172,8 @@ class SimNode(Node):
             self.ended_ns = time.monotonic_ns()
 
     def ground_truth(self) -> dict[str, Any]:
-        """Return the truth of the current frame as plain values."""
-        truth = self.sim.truth()
+        """Return the truth of the current frame as plain values, its label picture left out."""
+        truth = replace(self.sim.truth(mask=True), fact_mask_HW=None)
         return {'index': self.index, 'stamp_ns': self.stamp_ns, **plain(truth)}
 
     def destroy_node(self) -> None:
@@ -169,12 +185,13 @@ class SimNode(Node):
         super().destroy_node()
 
 
-def plain(truth: Any) -> dict[str, Any]:
-    """Return the fields of a Truth as lists and numbers; fields that are None are left out."""
-    values = {name: getattr(truth, name) for name in truth.__dataclass_fields__}
-    return {
-        name: np.asarray(value).tolist() for name, value in values.items() if value is not None
-    }
+def plain(value: Any) -> Any:
+    """Turn nested dataclasses, arrays and tuples into what JSON knows."""
+    if is_dataclass(value):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from wm_ros.config import PlayerConfig, RecorderConfig, RuntimeConfig, SimNodeConfig
+from wm_ros.contract import StreamContract
 
 CAMERA_TOPIC = '/camera/image_raw'
 CAMERA_INFO_TOPIC = '/camera/camera_info'
@@ -117,3 +118,8 @@ PROCESSES: Mapping[str, Process] = {
         'player_node', 'wm_ros.nodes.player_node', 'player', PlayerConfig, {'wait_subscribers': 2}
     ),
 }
+
+
+def recorded_topics(contract: StreamContract) -> tuple[str, ...]:
+    """Return what a run records: the streams of the contract and what the node makes of them."""
+    return (*contract.topics, PREDICTION_TOPIC, STATUS_TOPIC, INFO_TOPIC)

@@ -1,0 +1,140 @@
+"""recorder_node and player_node as processes: what is recorded survives, what is played is it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from robot import PERIOD_NS, Child, Robot
+from wm_ros_msgs.msg import Prediction
+
+from wm_ros.bag import BagRecorder, bag_info, recover
+from wm_ros.bag.read import iter_messages
+from wm_ros.nodes import convert
+from wm_ros.nodes.logs import read_log
+from wm_ros.nodes.player_node import read_stamp_ns, with_stamp
+from wm_ros.nodes.table import CAMERA_TOPIC, COMMAND_TOPIC, PREDICTION_TOPIC
+
+pytestmark = pytest.mark.ros
+
+KINDS = {CAMERA_TOPIC: 'sensor_msgs/msg/Image', COMMAND_TOPIC: 'wm_ros_msgs/msg/Action'}
+
+
+def send(robot: Robot, seconds: float) -> list[int]:
+    """Send frames and commands at 25 Hz; return their stamps."""
+    stamps, end_s = [], time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        stamps.append(robot.tick())
+        robot.spin(0.04)
+    return stamps
+
+
+def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
+    bag = tmp_path / 'bag'
+    with (
+        Robot() as robot,
+        Child(
+            'recorder', tmp_path / 'log', out=str(bag), topics=(CAMERA_TOPIC, COMMAND_TOPIC)
+        ) as child,
+    ):
+        robot.stamp_ns = robot.now_ns()
+        robot.until(robot.camera.get_subscription_count, 'the recorder listens')
+        robot.until(robot.command.get_subscription_count, 'the recorder listens')
+        stamps = send(robot, 4.0)
+        sent_s = time.time()
+        child.process.send_signal(signal.SIGKILL)
+        child.process.wait()
+    recovery = recover(bag)
+    assert recovery
+    found = [convert.stamp_to_ns(message.header.stamp)
+             for topic, message, _ in iter_messages(bag, KINDS) if topic == CAMERA_TOPIC]  # fmt: skip
+    assert found == stamps[: len(found)], 'nothing is missing before the cut'
+    last_log_s = max(log_ns for _, _, log_ns in iter_messages(bag, KINDS)) / 1e9
+    assert sent_s - last_log_s < 1.3
+
+
+def test_records_predictions_and_when_they_arrived(tmp_path: Path) -> None:
+    bag, log = tmp_path / 'bag', tmp_path / 'receive.csv'
+    with Robot() as robot, Child(
+        'recorder', tmp_path / 'log', out=str(bag), receive_log=str(log), wait_for_all=True,
+        topics=(CAMERA_TOPIC, PREDICTION_TOPIC),
+    ) as child:  # fmt: skip
+        robot.spin(1.0)
+        assert not robot.camera.get_subscription_count(), 'it waits for the second topic'
+        out = robot.node.create_publisher(Prediction, PREDICTION_TOPIC, 10)
+        robot.until(out.get_subscription_count, 'the recorder listens')
+        robot.until(robot.camera.get_subscription_count, 'the recorder listens')
+        robot.spin(0.5)  # the other side may see the match later
+        before_ns = time.monotonic_ns()
+        for index in range(10):
+            message = Prediction(horizon=1, index=index, latency_ms=1.5)
+            message.source_stamp = convert.ns_to_stamp(1_000_000_000 + index)
+            out.publish(message)
+            robot.spin(0.02)
+        robot.until(lambda: log.read_text().count('\n') == 11, 'ten rows are logged')
+        assert child.stop(signal.SIGTERM) == 0, child.log.read_text()
+    rows = read_log(log)
+    assert [row['source_stamp_ns'] for row in rows] == [1_000_000_000 + i for i in range(10)]
+    assert all(before_ns < row['monotonic_ns'] < time.monotonic_ns() for row in rows)
+    assert {row['latency_ms'] for row in rows} == {1.5}
+    assert {topic.name: topic.messages for topic in bag_info(bag).topics}[PREDICTION_TOPIC] == 10
+
+
+@pytest.mark.parametrize('restamp', [True, False])
+def test_plays_a_bag_as_it_was_recorded(tmp_path: Path, restamp: bool) -> None:
+    from rclpy.serialization import serialize_message
+    from wm_ros_msgs.msg import Action
+
+    bag, start_ns, count = tmp_path / 'bag', 1_700_000_000_000_000_000, 20
+    pictures = np.random.default_rng(0).integers(0, 255, (count, 8, 8, 3), np.uint8)
+    with BagRecorder(bag) as recorder:
+        for index, picture_HWC in enumerate(pictures):
+            stamp_ns = start_ns + index * PERIOD_NS
+            head = convert.header(stamp_ns, 'cam')
+            image = convert.image_message(picture_HWC, head)
+            command = Action(header=head, values=convert.float_array([index]))
+            for topic, message in ((CAMERA_TOPIC, image), (COMMAND_TOPIC, command)):
+                recorder.write(topic, KINDS[topic], serialize_message(message), stamp_ns)
+    copy, log = tmp_path / 'copy', tmp_path / 'publish.csv'
+    began_ns = time.time_ns()
+    with Child(
+        'recorder', tmp_path / 'rec', out=str(copy), topics=tuple(KINDS), wait_for_all=True
+    ) as listener, Child(
+        'player', tmp_path / 'log', bag=str(bag), restamp=restamp, wait_subscribers=1,
+        settle_s=0.3, publish_log=str(log),
+    ) as player:  # fmt: skip
+        assert player.process.wait(30) == 0, player.log.read_text()
+        assert listener.stop() == 0, listener.log.read_text()
+    played = list(iter_messages(copy, KINDS))
+    images = [message for topic, message, _ in played if topic == CAMERA_TOPIC]
+    stamps = [convert.stamp_to_ns(message.header.stamp) for message in images]
+    assert len(images) == count and set(np.diff(stamps)) == {PERIOD_NS}
+    assert (stamps[0] > began_ns) if restamp else (stamps[0] == start_ns)
+    for message, picture_HWC in zip(images, pictures, strict=True):
+        np.testing.assert_array_equal(np.asarray(message.data).reshape(8, 8, 3), picture_HWC)
+    commands = [message for topic, message, _ in played if topic == COMMAND_TOPIC]
+    assert [convert.stamp_to_ns(message.header.stamp) for message in commands] == stamps
+    assert [row['stamp_ns'] for row in read_log(log)] == stamps
+    paced_s = np.diff([row['monotonic_ns'] for row in read_log(log)]).sum() / 1e9
+    assert abs(paced_s - (count - 1) * PERIOD_NS / 1e9) < 0.5
+
+
+def test_player_refuses_a_bag_without_the_camera(tmp_path: Path) -> None:
+    with Child('player', tmp_path / 'log', bag=str(tmp_path / 'none')) as child:
+        assert child.process.wait(20) == 1
+        assert str(tmp_path / 'none') in child.log.read_text()
+
+
+def test_stamps_in_cdr_bytes_are_replaced_in_place() -> None:
+    from rclpy.serialization import deserialize_message, serialize_message
+    from sensor_msgs.msg import JointState
+
+    message = JointState(header=convert.header(5_000_000_007, 'frame'), name=['a'], position=[1.0])
+    data = serialize_message(message)
+    assert read_stamp_ns(data) == 5_000_000_007
+    moved = deserialize_message(with_stamp(data, 9_999_999_999), JointState)
+    message.header.stamp = convert.ns_to_stamp(9_999_999_999)
+    assert moved == message
