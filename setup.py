@@ -72,7 +72,7 @@ setup(
     name=PACKAGE,
     version='0.1.0',
     description='Real-time robotics world model: '
-                'remembered and predicted camera frames as ROS 2 topics.',
+    'remembered and predicted camera frames as ROS 2 topics.',
     license='Apache-2.0',
     maintainer='wm_ros maintainers',
     maintainer_email='wm_ros@example.org',

@@ -27,7 +27,8 @@ def generate_launch_description() -> LaunchDescription:
     knobs = {name: RuntimeConfig.__dataclass_fields__[name] for name in ARGUMENTS}
     declared = [
         DeclareLaunchArgument(
-            name, default_value=str(knob.default), description=knob.metadata['doc'])
+            name, default_value=str(knob.default), description=knob.metadata['doc']
+        )
         for name, knob in knobs.items()
     ]
     parameters = {
@@ -36,31 +37,42 @@ def generate_launch_description() -> LaunchDescription:
     }
     declared += [
         DeclareLaunchArgument(
-            name, default_value=topic, description=f'topic to take instead of {topic}')
+            name, default_value=topic, description=f'topic to take instead of {topic}'
+        )
         for name, topic in TOPICS.items()
     ]
     clock = ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)
-    return LaunchDescription([
-        *declared,
-        DeclareLaunchArgument(
-            'params_file', description='YAML file with the parameters of the node',
-            default_value=PathJoinSubstitution(
-                [FindPackageShare('wm_ros'), 'config', 'world_model.yaml'])),
-        DeclareLaunchArgument(
-            'use_sim_time', default_value='False', description='take the time from /clock'),
-        DeclareLaunchArgument(
-            'namespace', default_value='', description='namespace of the node'),
-        DeclareLaunchArgument(
-            'log_level', default_value='info', description='debug, info, warn, error or fatal'),
-        LifecycleNode(
-            package='wm_ros',
-            executable=process.executable,
-            name=process.node_name,
-            namespace=LaunchConfiguration('namespace'),
-            parameters=[
-                LaunchConfiguration('params_file'), {**parameters, 'use_sim_time': clock}],
-            remappings=[(topic, LaunchConfiguration(name)) for name, topic in TOPICS.items()],
-            ros_arguments=['--log-level', LaunchConfiguration('log_level')],
-            output='screen',
-        ),
-    ])
+    return LaunchDescription(
+        [
+            *declared,
+            DeclareLaunchArgument(
+                'params_file',
+                description='YAML file with the parameters of the node',
+                default_value=PathJoinSubstitution(
+                    [FindPackageShare('wm_ros'), 'config', 'world_model.yaml']
+                ),
+            ),
+            DeclareLaunchArgument(
+                'use_sim_time', default_value='False', description='take the time from /clock'
+            ),
+            DeclareLaunchArgument(
+                'namespace', default_value='', description='namespace of the node'
+            ),
+            DeclareLaunchArgument(
+                'log_level', default_value='info', description='debug, info, warn, error or fatal'
+            ),
+            LifecycleNode(
+                package='wm_ros',
+                executable=process.executable,
+                name=process.node_name,
+                namespace=LaunchConfiguration('namespace'),
+                parameters=[
+                    LaunchConfiguration('params_file'),
+                    {**parameters, 'use_sim_time': clock},
+                ],
+                remappings=[(topic, LaunchConfiguration(name)) for name, topic in TOPICS.items()],
+                ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+                output='screen',
+            ),
+        ]
+    )

@@ -13,8 +13,15 @@ from wm_ros.datatypes import TensorSpec
 ARMS = ('ttt', 'none', 'window')
 
 
-def knob(default: Any, doc: str, *, unit: str = '', low: float | None = None,
-         high: float | None = None, choices: tuple[str | int, ...] = ()) -> Any:
+def knob(
+    default: Any,
+    doc: str,
+    *,
+    unit: str = '',
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str | int, ...] = (),
+) -> Any:
     """Declare a configuration field with what a user must know to set it."""
     meta = {'doc': doc, 'unit': unit, 'low': low, 'high': high, 'choices': choices}
     return field(default=default, metadata=meta)
@@ -60,9 +67,13 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_knobs(self)
         if self.latent_size % self.patch:
-            raise ValueError(f'latent size {self.latent_size} is not a multiple of patch {self.patch}')
+            raise ValueError(
+                f'latent size {self.latent_size} is not a multiple of patch {self.patch}'
+            )
         if self.tokens % self.write_tokens:
-            raise ValueError(f'{self.tokens} tokens do not group into {self.write_tokens} write tokens')
+            raise ValueError(
+                f'{self.tokens} tokens do not group into {self.write_tokens} write tokens'
+            )
 
     @property
     def latent_size(self) -> int:
@@ -82,13 +93,18 @@ class ModelConfig:
     def memory_specs(self) -> tuple[TensorSpec, ...]:
         """The tensors of one memory, batch axis left out.
 
-        `latents` [2, C, h, w]: x_t and x_{t-1}; `action` [A]: a_{t-1}. The `ttt` arm adds `fast_weights`
-        [heads, Dv, Dk]; the `window` arm `keys` [w, Nw, heads * Dk], `values` [w, Nw, heads * Dv] and
-        `filled` [w] (1 where a frame is held).
+        `latents` [2, C, h, w]: x_t and x_{t-1}; `action` [A]: a_{t-1}. The `ttt` arm adds
+        `fast_weights` [heads, Dv, Dk]; the `window` arm `keys` [w, Nw, heads * Dk], `values`
+        [w, Nw, heads * Dv] and `filled` [w] (1 where a frame is held).
         """
-        specs = [TensorSpec('latents', (2, *self.latent_shape)), TensorSpec('action', (self.action_width,))]
+        specs = [
+            TensorSpec('latents', (2, *self.latent_shape)),
+            TensorSpec('action', (self.action_width,)),
+        ]
         if self.arm == 'ttt':
-            specs.append(TensorSpec('fast_weights', (self.memory_heads, self.value_width, self.key_width)))
+            specs.append(
+                TensorSpec('fast_weights', (self.memory_heads, self.value_width, self.key_width))
+            )
         if self.arm == 'window':
             rows = (self.window, self.write_tokens)
             specs.append(TensorSpec('keys', (*rows, self.memory_heads * self.key_width)))
@@ -115,25 +131,51 @@ class ModelConfig:
 class RuntimeConfig:
     """Parameters of `world_model_node`. Read when the node is configured."""
 
-    package: str = knob('tabletop_small', 'model package: a directory, or the name of a shipped '
-                                          'one')
-    contract: str = knob('', 'stream contract YAML of this robot; empty takes the one in the '
-                             'package. It must fit the model')
-    backend: str = knob('auto', 'engine that runs the graphs; auto is resolved once, at configure',
-                        choices=('auto', 'tensorrt', 'cuda', 'openvino', 'onnxruntime', 'toy'))
-    precision: str = knob('auto', 'arithmetic of the engine; auto is its own choice',
-                          choices=('auto', 'fp32', 'bf16', 'fp16'))
+    package: str = knob(
+        'tabletop_small', 'model package: a directory, or the name of a shipped one'
+    )
+    contract: str = knob(
+        '',
+        'stream contract YAML of this robot; empty takes the one in the '
+        'package. It must fit the model',
+    )
+    backend: str = knob(
+        'auto',
+        'engine that runs the graphs; auto is resolved once, at configure',
+        choices=('auto', 'tensorrt', 'cuda', 'openvino', 'onnxruntime', 'toy'),
+    )
+    precision: str = knob(
+        'auto',
+        'arithmetic of the engine; auto is its own choice',
+        choices=('auto', 'fp32', 'bf16', 'fp16'),
+    )
     threads: int = knob(1, 'threads of the engine', low=1, high=64)
-    horizon: int = knob(1, 'frames to predict ahead; beyond 1 on a fork, the last command held',
-                        unit='frames', low=1, high=64)
+    horizon: int = knob(
+        1,
+        'frames to predict ahead; beyond 1 on a fork, the last command held',
+        unit='frames',
+        low=1,
+        high=64,
+    )
     seed: int = knob(0, 'seed of the sampling noise', low=0)
     autostart: bool = knob(True, 'configure and activate at start; a failure ends the process')
-    status_period_s: float = knob(1.0, 'period of ~/memory_status and /diagnostics', unit='s',
-                                  low=0.05, high=60.0)
-    stale_s: float = knob(1.0, 'age of the newest camera message from which diagnostics warn',
-                          unit='s', low=0.05, high=600.0)
-    drift_frames: int = knob(100, 'frames over which drift and latency figures are taken',
-                             unit='frames', low=10, high=10000)
+    status_period_s: float = knob(
+        1.0, 'period of ~/memory_status and /diagnostics', unit='s', low=0.05, high=60.0
+    )
+    stale_s: float = knob(
+        1.0,
+        'age of the newest camera message from which diagnostics warn',
+        unit='s',
+        low=0.05,
+        high=600.0,
+    )
+    drift_frames: int = knob(
+        100,
+        'frames over which drift and latency figures are taken',
+        unit='frames',
+        low=10,
+        high=10000,
+    )
     jpeg_quality: int = knob(90, 'quality of ~/predicted/image/compressed', low=1, high=100)
 
     def __post_init__(self) -> None:
@@ -144,25 +186,34 @@ class RuntimeConfig:
 class SimNodeConfig:
     """Parameters of `sim_node`, the table-top simulator as a robot."""
 
-    kind: str = knob('cup', 'episode to play: its layout, and with driver plan its commands',
-                     choices=('free', 'push', 'practice', 'cup', 'drawer', 'view'))
+    kind: str = knob(
+        'cup',
+        'episode to play: its layout, and with driver plan its commands',
+        choices=('free', 'push', 'practice', 'cup', 'drawer', 'view'),
+    )
     seed: int = knob(10_000_001, 'seed of the episode', low=0)
     frames: int = knob(0, 'frames to play; 0 plays the episode to its end', unit='frames', low=0)
     image_size: int = knob(64, 'side of the camera image', unit='px', low=32, high=512)
     rate_hz: float = knob(25.0, 'camera frames per second', unit='Hz', low=1.0, high=200.0)
-    driver: str = knob('plan', 'who moves the robot: plan plays and publishes the commands of the '
-                               'episode, external follows the commands received',
-                       choices=('plan', 'external'))
+    driver: str = knob(
+        'plan',
+        'who moves the robot: plan plays and publishes the commands of the '
+        'episode, external follows the commands received',
+        choices=('plan', 'external'),
+    )
     loop: bool = knob(False, 'start the episode again at its end; otherwise the process ends')
-    wait_subscribers: int = knob(1, 'camera subscribers to wait for before the first frame', low=0,
-                                 high=100)
+    wait_subscribers: int = knob(
+        1, 'camera subscribers to wait for before the first frame', low=0, high=100
+    )
     settle_s: float = knob(1.0, 'pause after they have been matched', unit='s', low=0.0, high=60.0)
     clock: bool = knob(False, 'publish /clock and stamp with simulated time, starting at 1 s')
     frame_id: str = knob('camera_optical_frame', 'tf frame of the camera')
-    truth_file: str = knob('', 'JSON lines file for the ground truth of every frame; empty writes '
-                               'none')
-    publish_log: str = knob('', 'CSV file for stamp_ns and monotonic_ns of every frame; empty '
-                                'writes none')
+    truth_file: str = knob(
+        '', 'JSON lines file for the ground truth of every frame; empty writes none'
+    )
+    publish_log: str = knob(
+        '', 'CSV file for stamp_ns and monotonic_ns of every frame; empty writes none'
+    )
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -173,11 +224,16 @@ class RecorderConfig:
     """Parameters of `recorder_node`, which writes topics into a bag that survives a kill."""
 
     out: str = knob('bag', 'directory of the bag; must not exist')
-    topics: tuple[str, ...] = knob(('/camera/image_raw', '/command', '/world_model/prediction'),
-                                   'topics to record; types are taken from the running system')
+    topics: tuple[str, ...] = knob(
+        ('/camera/image_raw', '/command', '/world_model/prediction'),
+        'topics to record; types are taken from the running system',
+    )
     wait_for_all: bool = knob(False, 'subscribe to nothing before every topic has a publisher')
-    receive_log: str = knob('', 'CSV file for source_stamp_ns, horizon and monotonic_ns of every '
-                                'prediction received; empty writes none')
+    receive_log: str = knob(
+        '',
+        'CSV file for source_stamp_ns, horizon and monotonic_ns of every '
+        'prediction received; empty writes none',
+    )
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -189,15 +245,18 @@ class PlayerConfig:
 
     bag: str = knob('', 'bag to play')
     topics: tuple[str, ...] = knob(('',), 'topics to play; one empty entry plays all')
-    camera: str = knob('/camera/image_raw', 'topic whose subscribers are waited for and that is '
-                                            'logged')
+    camera: str = knob(
+        '/camera/image_raw', 'topic whose subscribers are waited for and that is logged'
+    )
     rate: float = knob(1.0, 'speed, 1 is as recorded', low=0.01, high=100.0)
     restamp: bool = knob(True, 'shift the stamps in headers to now; false keeps the recorded ones')
-    wait_subscribers: int = knob(1, 'camera subscribers to wait for before the first message',
-                                 low=0, high=100)
+    wait_subscribers: int = knob(
+        1, 'camera subscribers to wait for before the first message', low=0, high=100
+    )
     settle_s: float = knob(1.0, 'pause after they have been matched', unit='s', low=0.0, high=60.0)
-    publish_log: str = knob('', 'CSV file for stamp_ns and monotonic_ns of every camera message; '
-                                'empty writes none')
+    publish_log: str = knob(
+        '', 'CSV file for stamp_ns and monotonic_ns of every camera message; empty writes none'
+    )
 
     def __post_init__(self) -> None:
         check_knobs(self)

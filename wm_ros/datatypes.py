@@ -62,9 +62,9 @@ class Action:
 class Step:
     """What one tick of the world model consumes.
 
-    `action_prev_A` (a_{t-1}) was in force from the previous frame to this one, `action_A` (a_t) is in
-    force from this frame to the next. `frame` is None where a frame is missing: the short window is then
-    filled with the prediction and the long memory is not written.
+    `action_prev_A` (a_{t-1}) was in force from the previous frame to this one, `action_A` (a_t) is
+    in force from this frame to the next. `frame` is None where a frame is missing: the window
+    is then filled with the prediction and the long memory is not written.
 
     Attributes:
         frame: the camera frame I_t, or None for a missing one.
@@ -125,7 +125,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One published prediction: what the camera will show `horizon` frames after `source_stamp_ns`."""
+    """What the camera will show `horizon` frames after the frame stamped `source_stamp_ns`."""
 
     image_HWC: ImageArray
     source_stamp_ns: int
@@ -136,7 +136,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, shape without the batch axis, and dtype of one tensor that crosses a graph boundary."""
+    """Name, shape without the batch axis, and dtype of a tensor that crosses a graph boundary."""
 
     name: str
     shape: tuple[int, ...]

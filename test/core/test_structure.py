@@ -32,7 +32,8 @@ def setup_arguments() -> dict[str, Any]:
 def tracked_files() -> list[Path]:
     """The files of the repository, also where it was unpacked without git."""
     listed = subprocess.run(
-        ['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True)
+        ['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return [ROOT / name for name in listed.stdout.split('\0') if name and (ROOT / name).is_file()]
 
 
@@ -48,7 +49,9 @@ def pinned() -> dict[str, str]:
 
 MODULES = sorted(
     '.'.join(path.relative_to(ROOT).with_suffix('').parts)
-    for path in (ROOT / 'wm_ros').rglob('*.py') if path.name not in ('__init__.py', '__main__.py'))
+    for path in (ROOT / 'wm_ros').rglob('*.py')
+    if path.name not in ('__init__.py', '__main__.py')
+)
 IMPORT_ALL = """
 import importlib, sys
 for name in sys.argv[1:]:
@@ -60,7 +63,8 @@ print(*sorted({name.split('.')[0] for name in sys.modules}))
 def loaded_by(modules: list[str]) -> set[str]:
     """The top-level packages in sys.modules after a fresh Python has imported `modules`."""
     done = subprocess.run(
-        [sys.executable, '-c', IMPORT_ALL, *modules], cwd=ROOT, capture_output=True, text=True)
+        [sys.executable, '-c', IMPORT_ALL, *modules], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
@@ -81,8 +85,10 @@ def test_below_the_nodes_nothing_knows_ros() -> None:
 def test_training_side_knows_no_ros() -> None:
     modules = [
         '.'.join(path.relative_to(ROOT).with_suffix('').parts)
-        for folder in ('models', 'training', 'export') for path in (ROOT / folder).rglob('*.py')
-        if path.name not in ('__init__.py', '__main__.py')]
+        for folder in ('models', 'training', 'export')
+        for path in (ROOT / folder).rglob('*.py')
+        if path.name not in ('__init__.py', '__main__.py')
+    ]
     loaded = loaded_by(modules)
     assert 'torch' in loaded
     assert not loaded & {'rclpy', 'wm_ros_msgs'}
@@ -113,8 +119,9 @@ def test_console_scripts_exist(setup_arguments: dict[str, Any]) -> None:
 
 
 def test_data_files_go_to_share(setup_arguments: dict[str, Any]) -> None:
-    shipped = {source: target for target, files in setup_arguments['data_files']
-               for source in files}
+    shipped = {
+        source: target for target, files in setup_arguments['data_files'] for source in files
+    }
     assert shipped['launch/world_model.launch.py'] == 'share/wm_ros/launch'
     assert shipped['contracts/tabletop.yaml'] == 'share/wm_ros/contracts'
     assert shipped['config/world_model.yaml'] == 'share/wm_ros/config'
@@ -124,8 +131,10 @@ def test_data_files_go_to_share(setup_arguments: dict[str, Any]) -> None:
 
 
 def test_every_requirement_is_pinned(setup_arguments: dict[str, Any]) -> None:
-    required = [*setup_arguments['install_requires'],
-                *(item for extra in setup_arguments['extras_require'].values() for item in extra)]
+    required = [
+        *setup_arguments['install_requires'],
+        *(item for extra in setup_arguments['extras_require'].values() for item in extra),
+    ]
     missing = {requirement_name(item) for item in required} - set(pinned())
     assert not missing, f'not in constraints.txt: {sorted(missing)}'
 
@@ -145,6 +154,9 @@ def test_no_machine_paths_in_the_repository() -> None:
     found = []
     for path in tracked_files():
         if path.suffix in suffixes:
-            found += [f'{path.relative_to(ROOT)}:{number}' for number, line
-                      in enumerate(path.read_text().splitlines(), 1) if forbidden.search(line)]
+            found += [
+                f'{path.relative_to(ROOT)}:{number}'
+                for number, line in enumerate(path.read_text().splitlines(), 1)
+                if forbidden.search(line)
+            ]
     assert [item for item in found if not item.startswith('test/core/test_structure.py')] == []

@@ -13,12 +13,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-EXECUTE_PROCESS = {'cmd', 'name', 'cwd', 'env', 'additional_env', 'on_exit', 'output', 'shell',
-                   'prefix', 'respawn', 'respawn_delay', 'emulate_tty', 'condition',
-                   'sigterm_timeout', 'sigkill_timeout', 'log_cmd', 'cached_output'}
+EXECUTE_PROCESS = {
+    'cmd',
+    'name',
+    'cwd',
+    'env',
+    'additional_env',
+    'on_exit',
+    'output',
+    'shell',
+    'prefix',
+    'respawn',
+    'respawn_delay',
+    'emulate_tty',
+    'condition',
+    'sigterm_timeout',
+    'sigkill_timeout',
+    'log_cmd',
+    'cached_output',
+}
 NODE = EXECUTE_PROCESS - {'cmd'} | {
-    'executable', 'package', 'namespace', 'exec_name', 'parameters', 'remappings', 'ros_arguments',
-    'arguments'}
+    'executable',
+    'package',
+    'namespace',
+    'exec_name',
+    'parameters',
+    'remappings',
+    'ros_arguments',
+    'arguments',
+}
 
 
 @dataclass
@@ -47,14 +70,17 @@ MODULES: dict[str, dict[str, type]] = {
     'launch': {'LaunchDescription': entity('LaunchDescription', {'initial_entities'})},
     'launch.actions': {
         'DeclareLaunchArgument': entity(
-            'DeclareLaunchArgument', {'default_value', 'description', 'choices', 'condition'}),
+            'DeclareLaunchArgument', {'default_value', 'description', 'choices', 'condition'}
+        ),
         'IncludeLaunchDescription': entity(
-            'IncludeLaunchDescription', {'launch_arguments', 'condition'}),
+            'IncludeLaunchDescription', {'launch_arguments', 'condition'}
+        ),
         'Shutdown': entity('Shutdown', {'reason', 'condition'}),
     },
     'launch.conditions': {'IfCondition': entity('IfCondition', set())},
     'launch.launch_description_sources': {
-        'PythonLaunchDescriptionSource': entity('PythonLaunchDescriptionSource', set())},
+        'PythonLaunchDescriptionSource': entity('PythonLaunchDescriptionSource', set())
+    },
     'launch.substitutions': {
         'LaunchConfiguration': entity('LaunchConfiguration', {'default'}),
         'PathJoinSubstitution': entity('PathJoinSubstitution', set()),
@@ -66,7 +92,8 @@ MODULES: dict[str, dict[str, type]] = {
         'LifecycleNode': entity('LifecycleNode', NODE, {'executable', 'name', 'namespace'}),
     },
     'launch_ros.parameter_descriptions': {
-        'ParameterValue': entity('ParameterValue', {'value_type'})},
+        'ParameterValue': entity('ParameterValue', {'value_type'})
+    },
     'launch_ros.substitutions': {'FindPackageShare': entity('FindPackageShare', set())},
 }
 

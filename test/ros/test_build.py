@@ -29,10 +29,27 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The install folder of a fresh colcon build of both packages."""
     base = tmp_path_factory.mktemp('colcon')
     done = subprocess.run(
-        ['colcon', '--log-base', str(base / 'log'), 'build', '--build-base', str(base / 'build'),
-         '--install-base', str(base / 'install'), '--event-handlers', 'console_cohesion+',
-         '--cmake-args', '-G', 'Ninja', '-DBUILD_TESTING=OFF'],
-        cwd=ROOT, capture_output=True, text=True, timeout=BUILD_S)
+        [
+            'colcon',
+            '--log-base',
+            str(base / 'log'),
+            'build',
+            '--build-base',
+            str(base / 'build'),
+            '--install-base',
+            str(base / 'install'),
+            '--event-handlers',
+            'console_cohesion+',
+            '--cmake-args',
+            '-G',
+            'Ninja',
+            '-DBUILD_TESTING=OFF',
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=BUILD_S,
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert 'Summary: 2 packages finished' in done.stderr + done.stdout
     return base / 'install'
@@ -47,8 +64,13 @@ def running(prefix: Path, command: str, cwd: Path) -> Iterator[subprocess.Popen[
     """A process started from the install folder; killed if it outlives the block."""
     environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
     process = subprocess.Popen(
-        sourced(prefix, command), cwd=cwd, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        sourced(prefix, command),
+        cwd=cwd,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
         yield process
     finally:
@@ -80,28 +102,48 @@ def seen_in_graph(name: str, process: subprocess.Popen[str]) -> bool:
 @pytest.mark.slow
 def test_share_holds_what_the_nodes_look_for(prefix: Path) -> None:
     share = prefix / 'wm_ros' / 'share' / 'wm_ros'
-    for name in ('package.xml', 'launch/world_model.launch.py', 'launch/demo.launch.py',
-                 'contracts/tabletop.yaml', 'config/world_model.yaml'):
+    for name in (
+        'package.xml',
+        'launch/world_model.launch.py',
+        'launch/demo.launch.py',
+        'contracts/tabletop.yaml',
+        'config/world_model.yaml',
+    ):
         assert (share / name).is_file(), name
     for package in (ROOT / 'packages').glob('*/manifest.json'):
         installed = share / 'packages' / package.parent.name
-        kept = {path.relative_to(package.parent) for path in package.parent.rglob('*')
-                if path.is_file()}
-        assert kept == {path.relative_to(installed) for path in installed.rglob('*')
-                        if path.is_file()}
+        kept = {
+            path.relative_to(package.parent)
+            for path in package.parent.rglob('*')
+            if path.is_file()
+        }
+        assert kept == {
+            path.relative_to(installed) for path in installed.rglob('*') if path.is_file()
+        }
 
 
 @pytest.mark.slow
 def test_wm_runs_from_the_installed_code(prefix: Path, tmp_path: Path) -> None:
     script = prefix / 'wm_ros' / 'lib' / 'wm_ros' / 'wm'
-    done = subprocess.run(sourced(prefix, f'{script} --help'), cwd=tmp_path, capture_output=True,
-                          text=True, timeout=STOP_S)
+    done = subprocess.run(
+        sourced(prefix, f'{script} --help'),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=STOP_S,
+    )
     assert done.returncode == 0, done.stderr
     assert 'usage: wm' in done.stdout
     where = subprocess.run(
-        sourced(prefix, 'python3 -c "import wm_ros, wm_ros_msgs as m; '
-                        'print(wm_ros.__file__, m.__file__)"'),
-        cwd=tmp_path, capture_output=True, text=True, timeout=STOP_S)
+        sourced(
+            prefix,
+            'python3 -c "import wm_ros, wm_ros_msgs as m; print(wm_ros.__file__, m.__file__)"',
+        ),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=STOP_S,
+    )
     assert where.stdout.count(str(prefix)) == 2, where.stdout + where.stderr
 
 
@@ -110,10 +152,12 @@ def test_wm_runs_from_the_installed_code(prefix: Path, tmp_path: Path) -> None:
 def test_node_starts_and_stops_from_install(name: str, prefix: Path, tmp_path: Path) -> None:
     """It shows up in the ROS graph under its name and ends cleanly on SIGINT."""
     process = PROCESSES[name]
-    values = {'world_model': '-p autostart:=false',
-              'recorder': f'-p out:={tmp_path}/bag',
-              'player': f'-p bag:={recorded_bag(tmp_path)} -p wait_subscribers:=5',
-              'sim': '-p wait_subscribers:=5'}[name]
+    values = {
+        'world_model': '-p autostart:=false',
+        'recorder': f'-p out:={tmp_path}/bag',
+        'player': f'-p bag:={recorded_bag(tmp_path)} -p wait_subscribers:=5',
+        'sim': '-p wait_subscribers:=5',
+    }[name]
     script = prefix / 'wm_ros' / 'lib' / 'wm_ros' / process.executable
     with running(prefix, f'{script} --ros-args {values}', tmp_path) as child:
         if not seen_in_graph(process.node_name, child):

@@ -66,8 +66,13 @@ def test_action_is_single_precision_and_any_length() -> None:
 
 def test_status_and_model_info_survive_the_wire() -> None:
     status = MemoryStatus(
-        frames=2**33, state_bytes=36_000, finite=True, rejected_names=['nan_action'],
-        rejected_counts=array.array('Q', [3]), drift_psnr=math.nan)
+        frames=2**33,
+        state_bytes=36_000,
+        finite=True,
+        rejected_names=['nan_action'],
+        rejected_counts=array.array('Q', [3]),
+        drift_psnr=math.nan,
+    )
     copy = deserialize_message(serialize_message(status), MemoryStatus)
     assert (copy.frames, list(copy.rejected_counts)) == (2**33, [3])
     assert math.isnan(copy.drift_psnr)

@@ -32,8 +32,9 @@ def nodes(path: Path) -> list[Entity]:
 
 
 def arguments(path: Path) -> dict[str, Entity]:
-    return {item.positional[0]: item for item in entities(path)
-            if item.kind == 'DeclareLaunchArgument'}
+    return {
+        item.positional[0]: item for item in entities(path) if item.kind == 'DeclareLaunchArgument'
+    }
 
 
 def configurations(value: Any) -> set[str]:
@@ -107,8 +108,11 @@ def test_autostart_is_an_argument() -> None:
 
 
 def test_demo_includes_an_existing_file_with_arguments_that_it_has() -> None:
-    (include,) = [item for item in entities(ROOT / 'launch' / 'demo.launch.py')
-                  if item.kind == 'IncludeLaunchDescription']
+    (include,) = [
+        item
+        for item in entities(ROOT / 'launch' / 'demo.launch.py')
+        if item.kind == 'IncludeLaunchDescription'
+    ]
     (parts,) = include.positional[0].positional[0].positional
     included = ROOT / Path(*parts[1:])
     assert parts[0].positional == ('wm_ros',) and included.is_file()
@@ -131,5 +135,12 @@ def test_parameter_file_fits_the_node(name: str) -> None:
     assert node_name == f'/**/{process.node_name}', 'would not be read in a namespace'
     values = section['ros__parameters']
     assert set(values) == set(process.config.__dataclass_fields__)
-    assert process.config(**{key: tuple(value) if isinstance(value, list) else value
-                             for key, value in values.items()}) == process.config()
+    assert (
+        process.config(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in values.items()
+            }
+        )
+        == process.config()
+    )
