@@ -142,9 +142,12 @@ class TableTop:
             hidden = tuple(not shows for shows in facts_showing(self._state))
             return Truth(self._state, colours, positions_F3, hidden)
         side, size = self.config.supersample, self.config.image_size
-        covered_FHW = (self._drawing.geoms()[None] == self._geoms[:, None, None]).reshape(
-            len(FACTS), size, side, size, side).sum(axis=(2, 4))
-        visible_px = (covered_FHW > 0).sum(axis=(1, 2))
+        geoms_HW = self._drawing.geoms()
+        covered_FHW = np.zeros((len(FACTS), size, size), np.int64)
+        for fact in np.flatnonzero(np.isin(self._geoms, geoms_HW)):
+            fine_HW = geoms_HW == self._geoms[fact]
+            covered_FHW[fact] = fine_HW.reshape(size, side, size, side).sum(axis=(1, 3))
+        visible_px = np.count_nonzero(covered_FHW, axis=(1, 2))
         label_HW = np.where(covered_FHW.any(axis=0), covered_FHW.argmax(axis=0) + 1, 0)
         label_HW = label_HW.astype(np.uint8)
         hidden = tuple((visible_px == 0).tolist())
