@@ -77,7 +77,6 @@ setup(
     maintainer='wm_ros maintainers',
     maintainer_email='wm_ros@example.org',
     packages=find_packages(include=['wm_ros', 'wm_ros.*']),
-    package_data={'wm_ros': ['py.typed', '**/*.xml', '**/*.html']},
     data_files=data_files(),
     python_requires='>=3.11,<3.13',
     install_requires=[
