@@ -20,6 +20,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+SAVE_SECONDS = 60.0
 LossFunction = Callable[[np.random.Generator, torch.Generator], Tensor]
 
 
@@ -134,7 +135,7 @@ def optimise(
                 curve.flush()
             if on_step is not None:
                 on_step(step + 1, seconds, average)
-            if time.monotonic() - saved > 60:
+            if time.monotonic() - saved >= SAVE_SECONDS:
                 saved = time.monotonic()
                 _save(running, module, average, optimiser, step + 1, seconds)
     running.unlink(missing_ok=True)

@@ -1,0 +1,218 @@
+"""The training side: what is sampled, what is minimised, what a stage leaves, how it goes on."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models.autoencoder import Autoencoder
+from models.world_model import LatentWorldModel
+from training import checkpoint
+from training.cups import CupsWorld
+from training.distil import distil
+from training.losses import consistency_loss, flow_loss, history, rows_of, sample_time, solve
+from training.optimise import Schedule, optimise
+from training.probe import collect, recall_2afc
+from training.recipes import RECIPES, StudentStage
+from training.shards import Batch, Shards, reveal_events, write_shards
+from wm_ros.config import ModelConfig
+
+CONFIG = ModelConfig(
+    action_width=3,
+    image_size=32,
+    latent_channels=4,
+    tokenizer_width=8,
+    patch=1,
+    width=32,
+    layers=2,
+    heads=2,
+    writer_width=32,
+    memory_heads=2,
+    key_width=8,
+    value_width=8,
+    window=8,
+)
+
+
+def batch(clips: int = 2, frames: int = 16, loss_frames: int = 3) -> Batch:
+    g = torch.Generator().manual_seed(0)
+    return Batch(
+        torch.randn(clips, frames, *CONFIG.latent_shape, generator=g),
+        torch.rand(clips, frames, 3, generator=g) * 2 - 1,
+        torch.randint(1, frames - 1, (clips, loss_frames), generator=g),
+    )
+
+
+def test_reveal_events_are_hidden_before_and_shown_after_with_their_lag() -> None:
+    visible = np.zeros((12, 2), bool)
+    visible[[2, 3, 9], 0] = True
+    visible[[5], 1] = True
+    frames, lags = reveal_events(visible)
+    assert sorted(zip(frames.tolist(), lags.tolist(), strict=True)) == [(1, 2), (4, 5), (8, 6)]
+
+
+def test_half_of_the_loss_frames_fall_on_reveals(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    world = CupsWorld()
+    write_shards(tmp_path, world, Autoencoder(CONFIG), seeds=range(3), frames=200)
+    shards = Shards(tmp_path, CONFIG.latent_shape, 3)
+    rng = np.random.default_rng(0)
+    drawn = shards.sample(rng, clips=4, frames=100, loss_frames=10)
+    assert drawn.latents_BTCHW.shape == (4, 100, *CONFIG.latent_shape)
+    assert drawn.actions_BTA.shape == (4, 100, 3)
+    assert (drawn.frames_BR >= 1).all()
+    assert (drawn.frames_BR <= 98).all()
+    # The stored latent is that of the frame rendered from the same seed.
+    clip = world.practice(0, 200)
+    assert np.array_equal(shards.visible[:200], clip.visible_TF)
+    assert np.array_equal(shards.actions[:200], clip.actions_TA)
+
+
+def test_flow_times_are_shifted_to_noise_with_a_share_exactly_there() -> None:
+    g = torch.Generator().manual_seed(0)
+    plain, shifted = sample_time(20_000, 1.0, 0.0, g), sample_time(20_000, 4.0, 0.15, g)
+    assert 0.48 < plain.median() < 0.52
+    assert shifted.median() > 0.8
+    assert abs((shifted == 1).float().mean() - 0.15) < 0.02
+
+
+def test_dropped_frames_are_not_written_and_noise_is_bounded_to_its_share() -> None:
+    drawn = batch(clips=8, frames=200)
+    seen, gate = history(drawn, 0.3, 0.3, 0.05, torch.Generator().manual_seed(0))
+    same = (seen == drawn.latents_BTCHW).flatten(2).all(-1).float().mean()
+    assert abs(same - 0.7) < 0.05
+    assert abs((gate == 0).float().mean() - 0.05) < 0.02
+    # The target stays clean whatever was seen.
+    rows = rows_of(LatentWorldModel(CONFIG), drawn, seen, gate)
+    clip = torch.arange(8).unsqueeze(1)
+    assert torch.equal(
+        rows.target_CHW, drawn.latents_BTCHW[clip, drawn.frames_BR + 1].flatten(0, 1)
+    )
+
+
+def test_flow_loss_reaches_the_writer_through_the_scan() -> None:
+    torch.manual_seed(0)
+    model = LatentWorldModel(CONFIG)
+    nn.init.normal_(model.denoiser.out.weight, std=0.1)
+    drawn = batch()
+    g = torch.Generator().manual_seed(1)
+    rows = rows_of(model, drawn, drawn.latents_BTCHW, torch.ones(2, 16))
+    flow_loss(model, rows, torch.ones(len(rows.target_CHW)), g).backward()
+    for name in ('key', 'value', 'beta'):
+        assert getattr(model.writer, name).weight.grad.abs().max() > 0
+
+
+def test_terminal_pair_of_consistency_is_the_euler_step_itself() -> None:
+    torch.manual_seed(0)
+    teacher = LatentWorldModel(CONFIG).requires_grad_(False)
+    nn.init.normal_(teacher.denoiser.out.weight, std=0.1)
+    drawn = batch()
+    rows = rows_of(teacher, drawn, drawn.latents_BTCHW, torch.ones(2, 16))
+    grid = torch.tensor([1.0, 0.0])
+    # With one cell, the student that equals the teacher already gives the target: G(x, 1) = x - v.
+    loss = consistency_loss(
+        teacher, teacher, teacher, rows, grid, 0.0, torch.Generator().manual_seed(0)
+    )
+    assert loss == pytest.approx(0, abs=1e-12)
+    x = torch.randn(rows.target_CHW.shape)
+    t = torch.ones(len(x))
+    expected = x - teacher.velocity(x, t, rows.action_A, rows.memory)
+    torch.testing.assert_close(solve(teacher, x, t, rows, 1), expected)
+
+
+def test_a_sampler_step_off_the_grid_is_refused(tmp_path: Path) -> None:
+    teacher = LatentWorldModel(CONFIG)
+    with pytest.raises(ValueError, match='not on the grid'):
+        distil(teacher, None, StudentStage(), sampler_steps=(1.0, 0.6), work=tmp_path, seed=0)
+
+
+def test_every_recipe_samples_on_its_grid_and_keeps_its_clips_long_to_the_end() -> None:
+    for recipe in RECIPES.values():
+        u = torch.linspace(1, 0, recipe.student.grid + 1)
+        grid = recipe.student.shift * u / (1 + (recipe.student.shift - 1) * u)
+        assert all((grid - step).abs().min() < 1e-3 for step in recipe.sampler_steps)
+        longest = [stage.frames for stage in recipe.teachers]
+        assert longest == sorted(longest)
+
+
+def test_checkpoint_keeps_configuration_and_half_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = LatentWorldModel(CONFIG)
+    path = tmp_path / 'model.pt'
+    checkpoint.save(path, model, CONFIG, {'stage': 'teacher'})
+    loaded = checkpoint.load(path)
+    again = LatentWorldModel(loaded.config)
+    loaded.load_into(again)
+    assert loaded.config == CONFIG
+    assert loaded.meta == {'stage': 'teacher'}
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value.half().float())
+    with pytest.raises(FileNotFoundError, match='no such artefact'):
+        checkpoint.load(tmp_path / 'absent.pt')
+    with pytest.raises(RuntimeError):
+        loaded.load_into(LatentWorldModel(replace(CONFIG, layers=1)))
+
+
+class _Cut(RuntimeError):
+    pass
+
+
+def test_a_cut_stage_goes_on_and_ends_like_an_uncut_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = torch.randn(4, 4, generator=torch.Generator().manual_seed(1))
+
+    def fresh() -> nn.Linear:
+        torch.manual_seed(0)
+        return nn.Linear(4, 4)
+
+    def run(work: Path, cut_at: int | None) -> torch.Tensor:
+        module = fresh()
+
+        def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
+            x = torch.randn(8, 4, generator=generator)
+            return (module(x) - x @ target).square().mean()
+
+        def on_step(step: int, seconds: float, average: nn.Module) -> None:
+            if step == cut_at:
+                raise _Cut
+
+        averaged = optimise(
+            module,
+            loss,
+            Schedule(30, 1e-2, warm_up=5),
+            name='s',
+            work=work,
+            seed=0,
+            on_step=on_step,
+        )
+        return averaged.weight
+
+    whole = run(tmp_path / 'whole', None)
+    monkeypatch.setattr('training.optimise.SAVE_SECONDS', 0.0)
+    with pytest.raises(_Cut):
+        run(tmp_path / 'cut', 20)
+    assert (tmp_path / 'cut' / 's.running').exists()
+    torch.testing.assert_close(run(tmp_path / 'cut', None), whole)
+    assert not (tmp_path / 'cut' / 's.running').exists()
+
+
+def test_probe_scores_a_model_without_memory_at_exactly_one_half() -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, arm='none')
+    autoencoder, model = Autoencoder(config).eval(), LatentWorldModel(config)
+    nn.init.normal_(model.denoiser.out.weight, std=0.1)
+    lags = recall_2afc(model, autoencoder, collect(CupsWorld(), autoencoder, range(4)))
+    assert lags == {48: 0.5, 128: 0.5, 256: 0.5}
+
+
+def test_probe_twins_differ_only_where_the_swapped_facts_show() -> None:
+    episode = CupsWorld().probe(1)
+    for test in episode.tests:
+        differs = (episode.images_VTHWC[0] != episode.images_VTHWC[test.version]).any((1, 2, 3))
+        assert differs[test.scored_frame]
+        assert not differs[test.hidden_frame - 8 : test.hidden_frame + 1].any()
+        assert differs[: test.hidden_frame].any()
