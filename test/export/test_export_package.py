@@ -32,6 +32,10 @@ Export = Callable[[str], ModelPackage]
 Build = Callable[[str], LatentWorldModel]
 
 
+# The first test that needs a package exports it: slow on a machine that is shared.
+pytestmark = pytest.mark.timeout(600)
+
+
 def options(**changes: Any) -> dict[str, Any]:
     values = {'name': 'x', 'contract': tiny_contract().to_dict(), 'renderer': None,
               'sampler': Sampler((1.0,)).to_dict(), 'provenance': PROVENANCE}
