@@ -22,13 +22,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from wm_ros.contract import StreamContract
 from wm_ros.evaluation.report import write_report_from_bag
 from wm_ros.nodes import measure, table
-from wm_ros.nodes.logs import read_log
+from wm_ros.nodes.logs import CsvLog, read_log
 from wm_ros.nodes.processes import NodeProcess, ProcessFailed, private_domain
 
 SAMPLE_S = 0.5
 START_S = 90.0
 AFTERGLOW_S = 1.0
-OUTPUTS = ('bag', 'logs', 'publish.csv', 'receive.csv', 'truth.jsonl')
+OUTPUTS = ('bag', 'logs', 'publish.csv', 'receive.csv', 'memory.csv', 'truth.jsonl')
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,10 @@ def rehearse(plan: Rehearsal, console: Console) -> dict[str, Any]:
         else:
             target.unlink(missing_ok=True)
     samples = play(plan, out, console)
+    memory_log = CsvLog(str(out / 'memory.csv'), ('monotonic_ns', 'rss_bytes'))
+    for sample in samples:
+        memory_log.write(sample.monotonic_ns, sample.rss_bytes)
+    memory_log.close()
     latencies = measure.read_latencies(out / 'publish.csv', out / 'receive.csv')
     summary = measure.summarise(out / 'bag', latencies, samples, samples[-1].rss_bytes)
     summary |= {'source': plan.source, **plan.source_parameters}

@@ -1,8 +1,9 @@
 """Run one node until it is done or told to stop.
 
-SIGINT and SIGTERM only set a flag that the loop reads: rclpy's own handlers shut the context down from
-a signal thread while the executor uses it, which now and then lost the signal or crashed the process
-(2 of about 80 stops measured). An exception in a callback is logged; it does not end the process.
+SIGINT and SIGTERM only set a flag that the loop reads: rclpy's own handlers shut the context down
+from a signal thread while the executor uses it, which now and then lost the signal or crashed the
+process (2 of about 80 stops measured). An exception in a callback is logged; it does not end the
+process.
 """
 
 from __future__ import annotations
