@@ -1,0 +1,110 @@
+"""Session of world_model_node without ROS: output that is not finite, waiting, what is dropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wm_ros.contract import StreamContract
+from wm_ros.datatypes import Frame, ResetReason
+from wm_ros.messages import Command
+from wm_ros.nodes.inbox import ArrivedCommands, ArrivedFrame, Inbox, Mail
+from wm_ros.nodes.session import Outcome, Session
+from wm_ros.nodes.statistics import Statistics
+from wm_ros.rejection import Rejection
+from wm_ros.toy_package import write_toy_package
+from wm_ros.world_model import WorldModel
+
+CONTRACT = StreamContract.load(Path(__file__).parents[2] / 'contracts' / 'tabletop.yaml')
+START_NS, PERIOD_NS, MS = 10**18, 40_000_000, 1_000_000
+
+
+class Poisoned:
+    """The toy engine, its predictions NaN while `on`."""
+
+    def __init__(self, backend: object) -> None:
+        self.backend = backend
+        self.on = False
+        self.name, self.precision, self.reason = 'toy', 'fp32', ''
+
+    def run(self, graph: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = self.backend.run(graph, inputs)
+        if self.on and graph == 'predict':
+            outputs['latent'] = np.full_like(outputs['latent'], np.nan)
+        return outputs
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    from wm_ros.backends.toy_backend import ToyBackend
+
+    package = write_toy_package(tmp_path / 'toy', CONTRACT)
+    model = WorldModel(package, Poisoned(ToyBackend(package)))
+    refused: list[Rejection] = []
+    statistics = Statistics(100, CONTRACT.period_ns)
+    made = Session(model, CONTRACT, horizon=1, seed=0, statistics=statistics,
+                   on_rejection=refused.append)  # fmt: skip
+    made.refused = refused
+    return made
+
+
+def mail(index: int, with_command: bool = True, late_ms: int = 0) -> Mail:
+    """Frame and command of one instant, received right away; monotonic time starts at 0."""
+    stamp_ns = START_NS + index * PERIOD_NS
+    frame = Frame(np.full((64, 64, 3), 10 * index, np.uint8), stamp_ns, 'cam')
+    at_ns = index * PERIOD_NS + late_ms * MS
+    command = ArrivedCommands(0, (Command(np.zeros(11), stamp_ns),), stamp_ns)
+    arrived = ArrivedFrame(frame, START_NS + at_ns, at_ns)
+    return Mail(arrived, (command,) if with_command else ())
+
+
+def advance(session: Session, monotonic_ns: int) -> list[Outcome]:
+    return list(session.advance(monotonic_ns))
+
+
+def test_output_that_is_not_finite_starts_the_memory_afresh_and_is_counted(
+    session: Session,
+) -> None:
+    session.put(mail(0))
+    assert [o.index for o in advance(session, 0)] == [0]
+    session.model.backend.on = True
+    session.put(mail(1))
+    assert advance(session, PERIOD_NS) == []
+    assert session.statistics.not_finite == 1 and 'not finite' in session.statistics.note
+    session.model.backend.on = False
+    session.put(mail(2))
+    (outcome,) = advance(session, 2 * PERIOD_NS)
+    assert outcome.index == 0 and session.memory.frames == 1
+    assert session.statistics.last_reset == ResetReason.NOT_FINITE
+
+
+def test_a_frame_waits_for_its_command_and_no_longer(session: Session) -> None:
+    session.put(mail(0))
+    assert len(advance(session, 0)) == 1, 'the command is there: no wait'
+    session.put(mail(1, with_command=False))
+    assert advance(session, PERIOD_NS) == []
+    assert session.wait_s(PERIOD_NS, 1.0) == pytest.approx(0.005)
+    assert advance(session, PERIOD_NS + 4 * MS) == []
+    (outcome,) = advance(session, PERIOD_NS + 5 * MS)
+    assert outcome.received_monotonic_ns == PERIOD_NS and outcome.index == 1
+    assert session.wait_s(PERIOD_NS, 1.0) == 1.0, 'nothing is waiting'
+
+
+def test_frames_before_the_first_command_are_refused(session: Session) -> None:
+    session.put(mail(0, with_command=False))
+    assert advance(session, 10 * MS) == []
+    assert [r.reason for r in session.refused] == ['no_action']
+
+
+def test_the_slot_keeps_the_newest_frame_and_every_command() -> None:
+    inbox = Inbox()
+    for index in range(3):
+        letter = mail(index)
+        inbox.put_commands(letter.commands[0])
+        inbox.put_frame(letter.frame)
+    taken = inbox.take(0.0)
+    assert taken.frame.frame.stamp_ns == START_NS + 2 * PERIOD_NS
+    assert len(taken.commands) == 3 and inbox.dropped_frames == 2
+    assert inbox.take(0.0) == Mail()
