@@ -56,7 +56,7 @@ def distil(
                 seen, gate = history(
                     batch, stage.noisy_share, stage.noise_level, stage.dropped, generator
                 )
-                rows = rows_of(teacher, batch, seen, gate)
+                rows = rows_of(teacher, batch, seen, gate, generator)
             if stage.method == 'cd':
                 return consistency_loss(
                     student, target, teacher, rows, grid, stage.at_noise, generator
@@ -99,7 +99,7 @@ def few_step_error(
         loss_frames=stage.loss_frames,
     )
     clean = torch.ones(batch.latents_BTCHW.shape[:2])
-    rows = rows_of(reference, batch, batch.latents_BTCHW, clean)
+    rows = rows_of(reference, batch, batch.latents_BTCHW, clean, generator)
     noise = torch.randn(len(rows.target_CHW), 1, *rows.target_CHW.shape[1:], generator=generator)
     fine = tuple(1 - i / reference_steps for i in range(reference_steps))
     goal = reference.predict(rows.action_A, noise, rows.memory, fine)

@@ -62,13 +62,48 @@ def history(
     return seen, gate
 
 
-def rows_of(model: LatentWorldModel, batch: Batch, seen_BTCHW: Tensor, gate_BT: Tensor) -> Rows:
-    """Scan the clips and cut out the prediction problems of a batch."""
+def rows_of(
+    model: LatentWorldModel,
+    batch: Batch,
+    seen_BTCHW: Tensor,
+    gate_BT: Tensor,
+    generator: torch.Generator,
+) -> Rows:
+    """Scan the clips, imagine where the target lies further on, and cut out the problems."""
     clip = torch.arange(len(batch.frames_BR)).unsqueeze(1)
     long = model.states_at(seen_BTCHW, batch.actions_BTA, gate_BT, batch.frames_BR)
     memory = model.memory_at(seen_BTCHW, batch.actions_BTA, long, batch.frames_BR)
-    target = batch.latents_BTCHW[clip, batch.frames_BR + 1].flatten(0, 1)
-    return Rows(target, batch.actions_BTA[clip, batch.frames_BR].flatten(0, 1), memory)
+    memory = imagine(model, batch, memory, generator)
+    before = batch.frames_BR + batch.ahead_BR
+    target = batch.latents_BTCHW[clip, before + 1].flatten(0, 1)
+    return Rows(target, batch.actions_BTA[clip, before].flatten(0, 1), memory)
+
+
+def imagine(
+    model: LatentWorldModel,
+    batch: Batch,
+    memory: dict[str, Tensor],
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Move every row `ahead` frames on by one-step predictions, as a fork would.
+
+    Half of the rows write what they imagine (a planner's fork), half do not (missing frames). No
+    gradient flows through the predictions; it still reaches the states that they started from.
+    """
+    ahead, frames = batch.ahead_BR.flatten(), batch.frames_BR.flatten()
+    clip = torch.arange(len(batch.frames_BR)).repeat_interleave(batch.frames_BR.shape[1])
+    writes = (torch.rand(len(ahead), generator=generator) < 0.5).float()
+    for i in range(int(ahead.max())):
+        rows = torch.nonzero(ahead > i).squeeze(1)
+        chosen = {name: value[rows] for name, value in memory.items()}
+        action = batch.actions_BTA[clip[rows], frames[rows] + i]
+        noise = torch.randn(len(rows), 1, *batch.latents_BTCHW.shape[2:], generator=generator)
+        with torch.no_grad():
+            latent = model.predict(action, noise, chosen, (1.0,))
+        with torch.autocast('cpu', enabled=False):
+            after = model.write(latent, action, writes[rows], chosen)
+        memory = {name: value.index_copy(0, rows, after[name]) for name, value in memory.items()}
+    return memory
 
 
 def flow_loss(

@@ -41,6 +41,7 @@ class TeacherStage:
     shift: float = 4.0
     at_noise: float = 0.15
     event_share: float = 0.5
+    ahead: int = 0
     change_weight: float = 0.0
     noisy_share: float = 0.3
     noise_level: float = 0.3
@@ -61,6 +62,7 @@ class StudentStage:
     clips: int = 12
     frames: int = 160
     loss_frames: int = 12
+    ahead: int = 0
     rate: float = 5e-4
     grid: int = 8
     shift: float = 2.0

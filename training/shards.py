@@ -31,12 +31,14 @@ class Batch:
     Attributes:
         latents_BTCHW: float32.
         actions_BTA: float32, a_t.
-        frames_BR: int64, loss frames: the model predicts frame + 1.
+        frames_BR: int64, the last frame seen before each prediction.
+        ahead_BR: int64, frames imagined before the one that is scored: it is frame + 1 + ahead.
     """
 
     latents_BTCHW: Tensor
     actions_BTA: Tensor
     frames_BR: Tensor
+    ahead_BR: Tensor
 
 
 def encode(autoencoder: Autoencoder, images_THWC: np.ndarray, chunk: int = 256) -> np.ndarray:
@@ -120,11 +122,14 @@ class Shards:
         loss_frames: int,
         event_share: float = 0.5,
         lag_power: float = 0.7,
+        ahead: int = 0,
     ) -> Batch:
         """Draw windows of equal length and their loss frames.
 
         Event frames are those before which a fact was hidden and after which it shows, drawn with
-        probability ~ lag ** lag_power (the window's start counts as last seen for a first reveal).
+        probability ~ lag ** lag_power (the window's start counts as last seen for a first
+        reveal). A lid opens over several frames and its first sliver gives the colour away, so
+        the target lies up to `ahead` frames later and the frames between are imagined.
         """
         frames = min(frames, int(self.lengths.max()))
         able = np.flatnonzero(self.lengths >= frames)
@@ -135,12 +140,12 @@ class Shards:
             window = slice(int(start), int(start) + frames)
             rows.append(window)
             picks.append(
-                _loss_frames(rng, self.visible[window], loss_frames, event_share, lag_power)
+                _loss_frames(rng, self.visible[window], loss_frames, event_share, lag_power, ahead)
             )
         return Batch(
             torch.from_numpy(np.stack([self.latents[w] for w in rows]).astype(np.float32)),
             torch.from_numpy(np.stack([self.actions[w] for w in rows])),
-            torch.from_numpy(np.stack(picks)),
+            *(torch.from_numpy(np.stack(part)) for part in zip(*picks, strict=True)),
         )
 
 
@@ -166,16 +171,19 @@ def _loss_frames(
     count: int,
     event_share: float,
     lag_power: float,
-) -> np.ndarray:
-    picks = rng.integers(1, len(visible_TF) - 1, count)
+    ahead: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the last seen frame and the number of imagined ones, for each of `count` targets."""
+    last = len(visible_TF) - 2 - ahead
+    picks = rng.integers(1, last + 1, count)
     events, lags = reveal_events(visible_TF)
-    usable = events > 0
+    usable = (events > 0) & (events <= last)
     events, lags = events[usable], lags[usable]
-    wanted = round(count * event_share)
-    if len(events) and wanted:
+    wanted = round(count * event_share) if len(events) else 0
+    if wanted:
         weights = lags.astype(float) ** lag_power
         picks[:wanted] = rng.choice(events, wanted, p=weights / weights.sum())
-        # Half of the reveals are taken a frame or two later, while the lid still rises.
-        later = rng.integers(0, 3, wanted) * (rng.random(wanted) < 0.5)
-        picks[:wanted] = np.minimum(picks[:wanted] + later, len(visible_TF) - 2)
-    return picks
+    imagined = rng.integers(0, ahead + 1, count)
+    # Elsewhere one prediction in two is of the very next frame.
+    imagined[wanted:] *= rng.integers(0, 2, count - wanted)
+    return picks, imagined

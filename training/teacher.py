@@ -35,12 +35,13 @@ def train_teacher(
             frames=stage.frames,
             loss_frames=stage.loss_frames,
             event_share=stage.event_share,
+            ahead=stage.ahead,
         )
         with torch.autocast('cpu', torch.bfloat16):
             seen, gate = history(
                 batch, stage.noisy_share, stage.noise_level, stage.dropped, generator
             )
-            rows = rows_of(model, batch, seen, gate)
+            rows = rows_of(model, batch, seen, gate, generator)
             t = sample_time(len(rows.target_CHW), stage.shift, stage.at_noise, generator)
             return flow_loss(model, rows, t, generator, stage.change_weight)
 

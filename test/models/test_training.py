@@ -42,7 +42,8 @@ def batch(clips: int = 2, frames: int = 16, loss_frames: int = 3) -> Batch:
     return Batch(
         torch.randn(clips, frames, *CONFIG.latent_shape, generator=g),
         torch.rand(clips, frames, 3, generator=g) * 2 - 1,
-        torch.randint(1, frames - 1, (clips, loss_frames), generator=g),
+        torch.randint(1, frames - 5, (clips, loss_frames), generator=g),
+        torch.zeros(clips, loss_frames, dtype=torch.int64),
     )
 
 
@@ -60,11 +61,12 @@ def test_half_of_the_loss_frames_fall_on_reveals(tmp_path: Path) -> None:
     write_shards(tmp_path, world, Autoencoder(CONFIG), seeds=range(3), frames=200)
     shards = Shards(tmp_path, CONFIG.latent_shape, 3)
     rng = np.random.default_rng(0)
-    drawn = shards.sample(rng, clips=4, frames=100, loss_frames=10)
+    drawn = shards.sample(rng, clips=4, frames=100, loss_frames=10, ahead=3)
     assert drawn.latents_BTCHW.shape == (4, 100, *CONFIG.latent_shape)
     assert drawn.actions_BTA.shape == (4, 100, 3)
     assert (drawn.frames_BR >= 1).all()
-    assert (drawn.frames_BR <= 98).all()
+    assert (drawn.frames_BR + drawn.ahead_BR <= 98).all()
+    assert set(drawn.ahead_BR.flatten().tolist()) == {0, 1, 2, 3}
     # The stored latent is that of the frame rendered from the same seed.
     clip = world.practice(0, 200)
     assert np.array_equal(shards.visible[:200], clip.visible_TF)
@@ -86,7 +88,7 @@ def test_dropped_frames_are_not_written_and_noise_is_bounded_to_its_share() -> N
     assert abs(same - 0.7) < 0.05
     assert abs((gate == 0).float().mean() - 0.05) < 0.02
     # The target stays clean whatever was seen.
-    rows = rows_of(LatentWorldModel(CONFIG), drawn, seen, gate)
+    rows = rows_of(LatentWorldModel(CONFIG), drawn, seen, gate, torch.Generator())
     clip = torch.arange(8).unsqueeze(1)
     assert torch.equal(
         rows.target_CHW, drawn.latents_BTCHW[clip, drawn.frames_BR + 1].flatten(0, 1)
@@ -99,10 +101,33 @@ def test_flow_loss_reaches_the_writer_through_the_scan() -> None:
     nn.init.normal_(model.denoiser.out.weight, std=0.1)
     drawn = batch()
     g = torch.Generator().manual_seed(1)
-    rows = rows_of(model, drawn, drawn.latents_BTCHW, torch.ones(2, 16))
+    rows = rows_of(model, drawn, drawn.latents_BTCHW, torch.ones(2, 16), g)
     flow_loss(model, rows, torch.ones(len(rows.target_CHW)), g).backward()
     for name in ('key', 'value', 'beta'):
         assert getattr(model.writer, name).weight.grad.abs().max() > 0
+
+
+def test_targets_further_ahead_are_reached_by_imagining_with_the_true_actions() -> None:
+    torch.manual_seed(0)
+    model = LatentWorldModel(CONFIG).eval()
+    nn.init.normal_(model.denoiser.out.weight, std=0.1)
+    near = batch(clips=8)
+    far = replace(near, ahead_BR=torch.full_like(near.frames_BR, 2))
+    clean, g = torch.ones(8, 16), torch.Generator().manual_seed(3)
+    rows = rows_of(model, far, far.latents_BTCHW, clean, g)
+    clip = torch.arange(8).unsqueeze(1)
+    at = far.frames_BR + 2
+    assert torch.equal(rows.target_CHW, far.latents_BTCHW[clip, at + 1].flatten(0, 1))
+    assert torch.equal(rows.action_A, far.actions_BTA[clip, at].flatten(0, 1))
+    assert torch.equal(
+        rows.memory['action'], far.actions_BTA[clip, at - 1].flatten(0, 1)
+    )  # what led to the last imagined frame
+    seen = rows_of(model, near, near.latents_BTCHW, clean, g).memory
+    written = (rows.memory['fast_weights'] != seen['fast_weights']).flatten(1).any(1)
+    assert 0 < written.sum() < len(written)  # some rows are forks, some missing frames
+    assert not torch.equal(rows.memory['latents'], seen['latents'])
+    flow_loss(model, rows, torch.ones(len(at.flatten())), g).backward()
+    assert model.writer.value.weight.grad.abs().max() > 0
 
 
 def test_terminal_pair_of_consistency_is_the_euler_step_itself() -> None:
@@ -110,7 +135,7 @@ def test_terminal_pair_of_consistency_is_the_euler_step_itself() -> None:
     teacher = LatentWorldModel(CONFIG).requires_grad_(False)
     nn.init.normal_(teacher.denoiser.out.weight, std=0.1)
     drawn = batch()
-    rows = rows_of(teacher, drawn, drawn.latents_BTCHW, torch.ones(2, 16))
+    rows = rows_of(teacher, drawn, drawn.latents_BTCHW, torch.ones(2, 16), torch.Generator())
     grid = torch.tensor([1.0, 0.0])
     # With one cell, the student that equals the teacher already gives the target: G(x, 1) = x - v.
     loss = consistency_loss(

@@ -1,0 +1,62 @@
+"""Training reads what a robot sees: a rendered clip equals the same episode read from a bag."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.bags import BagWorld, read_clips
+from training.tabletop import TabletopWorld
+from wm_ros.bag.record import BagRecorder
+from wm_ros.bag.stream import StreamRecorder
+from wm_ros.contract import StreamContract
+from wm_ros.sim.config import SimConfig
+from wm_ros.sim.episodes import plan_episode, play
+from wm_ros.sim.scene import TableTop
+
+CONTRACT = Path('contracts/tabletop.yaml')
+FRAMES = 60
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty frames of practice episode 3, as a bag."""
+    path = tmp_path_factory.mktemp('bags') / 'episode_3'
+    contract = StreamContract.load(CONTRACT)
+    with BagRecorder(path) as recorder, TableTop(SimConfig()) as sim:
+        stream = StreamRecorder(recorder, contract)
+        for frame in play(plan_episode('practice', 3, FRAMES), sim):
+            stamp_ns = 1_000_000_000 + frame.index * contract.period_ns
+            stream.write_action(frame.action_A, stamp_ns)
+            stream.write_frame(frame.image_HWC, stamp_ns)
+    return path
+
+
+def test_rendered_clip_equals_the_recorded_one(bag: Path) -> None:
+    rendered = TabletopWorld(CONTRACT, 64).practice(3, FRAMES)
+    (recorded,) = read_clips(bag, StreamContract.load(CONTRACT))
+    assert np.array_equal(recorded.images_THWC, rendered.images_THWC)
+    np.testing.assert_allclose(recorded.actions_TA, rendered.actions_TA, rtol=0, atol=1e-6)
+
+
+def test_probe_twins_share_all_but_the_frames_that_show_the_pair() -> None:
+    world = TabletopWorld(CONTRACT, 64)
+    plan = plan_episode('cup', 900_000)
+    episode = world.probe(900_000)
+    assert episode.images_VTHWC.shape[:2] == (4, plan.frames)
+    assert [test.lag for test in episode.tests] == [test.lag for test in plan.tests]
+    for test in episode.tests:
+        base, other = episode.images_VTHWC[[0, test.version]]
+        differs = (base != other).any((1, 2, 3))
+        assert differs[test.scored_frame]
+        assert not differs[test.hidden_frame - 45 : test.hidden_frame + 1].any()
+
+
+def test_a_folder_without_long_enough_recordings_is_refused(tmp_path: Path, bag: Path) -> None:
+    world = BagWorld(CONTRACT, [bag], 64)
+    assert world.clips == 1
+    assert world.practice(5, 40).images_THWC.shape[0] == 40
+    with pytest.raises(ValueError, match='image_size'):
+        BagWorld(CONTRACT, [bag], 128)
+    with pytest.raises(NotImplementedError, match='no twin'):
+        world.probe(0)
