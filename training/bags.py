@@ -35,21 +35,17 @@ class BagWorld:
         self.action_width = self.contract.action_width
         self.image_size = image_size
         self._clips = [clip for bag in bags for clip in read_clips(bag, self.contract)]
+        self.clips = len(self._clips)
         if not self._clips:
             raise ValueError(
                 f'no stretch of {SHORTEST_CLIP} frames or more in {", ".join(map(str, bags))}'
             )
 
-    @property
-    def clips(self) -> int:
-        """Number of different practice clips."""
-        return len(self._clips)
-
     def practice(self, seed: int, frames: int) -> Clip:
         """Return clip number `seed` (modulo their count), at most `frames` long where that is
         positive.
         """
-        clip = self._clips[seed % len(self._clips)]
+        clip = self._clips[seed % self.clips]
         if 0 < frames < len(clip.images_THWC):
             return Clip(
                 clip.images_THWC[:frames], clip.actions_TA[:frames], clip.visible_TF[:frames]

@@ -95,6 +95,7 @@ class CupsWorld:
 
     action_width = 3
     image_size = SIZE
+    clips = 0
 
     def practice(self, seed: int, frames: int) -> Clip:
         """Return a clip with about a hundred reveals per thousand frames, revisits skewed."""

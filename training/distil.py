@@ -49,7 +49,11 @@ def distil(
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
         batch = shards.sample(
-            rng, clips=stage.clips, frames=stage.frames, loss_frames=stage.loss_frames
+            rng,
+            clips=stage.clips,
+            frames=stage.frames,
+            loss_frames=stage.loss_frames,
+            ahead=stage.ahead,
         )
         with torch.autocast('cpu', torch.bfloat16):
             with torch.no_grad():

@@ -14,6 +14,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -91,21 +92,21 @@ class Run:
         if path.exists():
             checkpoint.load(path).load_into(autoencoder)
         else:
-            clip_frames = min(500, self.recipe.practice_frames or 500)
-            clips = -(-stage.frames // clip_frames)
+            seeds, clip_frames = range(self.world.clips), 0
+            if not self.world.clips:
+                clip_frames = min(500, self.recipe.practice_frames)
+                seeds = range(TOKENIZER_SEED, TOKENIZER_SEED + -(-stage.frames // clip_frames))
             images = np.concatenate(
-                [
-                    self.world.practice(TOKENIZER_SEED + i, clip_frames).images_THWC
-                    for i in range(clips)
-                ]
+                [self.world.practice(seed, clip_frames).images_THWC for seed in seeds]
             )
-            held_out = self.world.practice(PROBE_SEED, clip_frames).images_THWC
+            # Unseen where clips are endless; of a folder of bags it is one of the training clips.
+            check = self.world.practice(PROBE_SEED, clip_frames).images_THWC
             started = time.monotonic()
             autoencoder = train_tokenizer(
                 self.recipe.model, images, stage, work=self.work, seed=self.recipe.seed
             )
             figures = {
-                'psnr_db': round(psnr(autoencoder, held_out), 2),
+                'psnr_db': round(psnr(autoencoder, check), 2),
                 'seconds': round(time.monotonic() - started),
             }
             console.print('tokenizer', figures)
@@ -118,7 +119,7 @@ class Run:
         """Practice clips as latents, in the work folder."""
         recipe = self.recipe
         folder = self.work / 'shards'
-        clips = recipe.practice_clips or self.world.clips  # type: ignore[attr-defined]
+        clips = self.world.clips or recipe.practice_clips
         write_shards(
             folder,
             self.world,
@@ -208,7 +209,9 @@ class Run:
             checkpoint.save(self.path, model, recipe.model, self.meta(name, **figures))
         return model.eval().requires_grad_(False)
 
-    def gate(self, stage: TeacherStage, autoencoder: Autoencoder):  # type: ignore[no-untyped-def]
+    def gate(
+        self, stage: TeacherStage, autoencoder: Autoencoder
+    ) -> Callable[[int, float, nn.Module], None]:
         """Return a check that stops a teacher which has not begun to recall after
         `gate_minutes`.
         """

@@ -116,7 +116,19 @@ TABLETOP = Recipe(
     practice_frames=2000,
     tokenizer=TokenizerStage(),
     teachers=(
-        TeacherStage('teacher_short', steps=1600, clips=24, gate_minutes=25),
+        TeacherStage(
+            'teacher_short', steps=2000, clips=24, ahead=3, event_share=0.7, gate_minutes=25
+        ),
+        TeacherStage(
+            'teacher_mid',
+            steps=1100,
+            clips=14,
+            frames=256,
+            loss_frames=12,
+            rate=1.2e-3,
+            ahead=4,
+            event_share=0.75,
+        ),
         TeacherStage(
             'teacher_long',
             steps=800,
@@ -126,9 +138,11 @@ TABLETOP = Recipe(
             rate=7e-4,
             shift=3.0,
             at_noise=0.1,
+            ahead=4,
+            event_share=0.7,
         ),
     ),
-    student=StudentStage(steps=800, clips=6, frames=512, loss_frames=24),
+    student=StudentStage(steps=500, clips=6, frames=512, loss_frames=24, ahead=4),
 )
 
 REAL = Recipe(
@@ -140,10 +154,17 @@ REAL = Recipe(
     tokenizer=TokenizerStage(frames=6000, steps=1500),
     teachers=(
         TeacherStage(
-            'teacher', steps=1200, clips=12, frames=96, loss_frames=12, shift=3.0, event_share=0.0
+            'teacher',
+            steps=1200,
+            clips=12,
+            frames=96,
+            loss_frames=12,
+            shift=3.0,
+            event_share=0.0,
+            ahead=4,
         ),
     ),
-    student=StudentStage(steps=300, frames=96),
+    student=StudentStage(steps=300, frames=96, ahead=4),
     probe_clips=0,
 )
 

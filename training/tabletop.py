@@ -27,6 +27,8 @@ KINDS = ('practice',) * 8 + ('push', 'free')
 class TabletopWorld:
     """Practice clips and recall probes of `wm_ros.sim`."""
 
+    clips = 0
+
     def __init__(self, contract: Path, image_size: int) -> None:
         self.contract = StreamContract.load(contract)
         self.action_width = self.contract.action_width

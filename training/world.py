@@ -54,10 +54,15 @@ class ProbeEpisode:
 
 
 class World(Protocol):
-    """A source of training clips and probes; every clip is a function of its seed."""
+    """A source of training clips and probes; every clip is a function of its seed.
+
+    Attributes:
+        clips: how many different clips there are; 0 for as many as wanted.
+    """
 
     action_width: int
     image_size: int
+    clips: int
 
     def practice(self, seed: int, frames: int) -> Clip:
         """Return one training clip."""
