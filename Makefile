@@ -130,7 +130,7 @@ train-baselines: setup-train  ## the none and window packages beside it
 
 .PHONY: test lint build
 test: lint  ## set-up, lint and all tests, in under 10 minutes on 2 cores
-	$(run) -m pytest $(ARGS)
+	$(run) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup-test  ## ruff, mypy, import-linter
 	ruff check .

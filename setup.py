@@ -48,7 +48,15 @@ EXTRAS = {
     'openvino': ['openvino'],
     'sim': ['mujoco'],
     'train': ['torch', 'onnx', 'onnxscript'],
-    'test': ['pytest', 'pytest-timeout', 'ruff', 'mypy', 'types-PyYAML', 'import-linter'],
+    'test': [
+        'pytest',
+        'pytest-timeout',
+        'pytest-xdist',
+        'ruff',
+        'mypy',
+        'types-PyYAML',
+        'import-linter',
+    ],
 }
 
 
