@@ -101,9 +101,9 @@ $(venv)/.test: setup.py $(constraints) | $(venv)/.robot
 
 # --- the robot's side --------------------------------------------------------------------------------
 
-.PHONY: demo demo-real quality
+.PHONY: demo demo-real quality bench
 # Engines get their threads from the configuration; this is for what numpy and OpenCV would take.
-demo quality test: export OMP_NUM_THREADS = 1
+demo quality bench test: export OMP_NUM_THREADS = 1
 demo: setup  ## simulator, node and recorder on real ROS 2 for one episode: out/demo/report.html
 	$(run) -m wm_ros.nodes.demo $(ARGS)
 
@@ -113,6 +113,9 @@ demo-real: setup-train  ## the same on a real robot's recording, after training 
 
 quality: setup  ## measure the shipped package: out/quality/quality.json (SEED= PAIRS=)
 	$(run) -m wm_ros.evaluation.quality $(if $(SEED),--seed $(SEED)) $(if $(PAIRS),--pairs $(PAIRS)) $(ARGS)
+
+bench: setup  ## time of a frame, a fork, a long session, by engine and arm: out/bench (ARGS=--quick)
+	$(run) -m wm_ros.evaluation.speed $(ARGS)
 
 # --- training ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,63 @@
+"""Where a figure was taken: machine, load, commit. Reads the system; knows no model."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+LIBRARIES = ('numpy', 'onnxruntime', 'onnxruntime-gpu', 'openvino')
+FLAGS = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
+CPU_INFO = Path('/proc/cpuinfo')
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def describe() -> dict[str, Any]:
+    """Return processor, what it computes fast, cores that this process may use, memory, versions
+    of the libraries.
+    """
+    info: dict[str, str] = {}
+    if CPU_INFO.is_file():
+        pairs = (line.partition(':') for line in CPU_INFO.read_text().splitlines())
+        info = {name.strip(): value.strip() for name, _, value in pairs}
+    flags = set(info.get('flags', '').split())
+    return {
+        'cpu': info.get('model name', platform.processor() or platform.machine()),
+        'flags': [flag for flag in FLAGS if flag in flags],
+        'cores': len(os.sched_getaffinity(0)),
+        'memory_gib': round(psutil.virtual_memory().total / 2**30, 1),
+        'system': platform.platform(terse=True),
+        'python': platform.python_version(),
+        'libraries': {name: _version(name) for name in LIBRARIES if _version(name)},
+    }
+
+
+def load() -> list[float]:
+    """Return the processes that wanted a core, averaged over 1, 5 and 15 minutes."""
+    return [round(value, 2) for value in os.getloadavg()]
+
+
+def rss_bytes() -> int:
+    """Return the resident memory of this process."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def commit() -> str:
+    """Return the checkout's commit, `-dirty` where files differ; `unknown` outside a checkout."""
+    command = ['git', '-C', str(REPOSITORY), 'describe', '--always', '--dirty', '--abbrev=12']
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ''
