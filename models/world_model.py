@@ -39,7 +39,7 @@ class LatentWorldModel(nn.Module):
 
         Args:
             latent_BCHW: the frame's clean latent.
-            action_BA: the action that led to it (a_{t-1}).
+            action_BA: the action that led to it (a_{t-1}); a_0 for the first frame.
             gate_B: 1 to write, 0 for a frame that was not seen: the two latents move on, the
                 long memory stays.
             memory: the memory before; left untouched.
@@ -124,7 +124,8 @@ class LatentWorldModel(nn.Module):
         if config.arm == 'none':
             return {}
         batch, frames = latents_BTCHW.shape[:2]
-        led_here = torch.cat([torch.zeros_like(actions_BTA[:, :1]), actions_BTA[:, :-1]], 1)
+        # Nothing led to the first frame: like the synchroniser, take the action in force there.
+        led_here = torch.cat([actions_BTA[:, :1], actions_BTA[:, :-1]], 1)
         clip = torch.arange(batch).unsqueeze(1)
         if config.arm == 'ttt':
             parts = self.writer(latents_BTCHW.flatten(0, 1), led_here.flatten(0, 1))
@@ -168,6 +169,6 @@ class LatentWorldModel(nn.Module):
         past = torch.stack([back(latents_BTCHW, frames_BR), back(latents_BTCHW, frames_BR - 1)], 2)
         return {
             'latents': past.flatten(0, 1),
-            'action': back(actions_BTA, frames_BR - 1).flatten(0, 1),
+            'action': actions_BTA[clip, (frames_BR - 1).clamp_min(0)].flatten(0, 1),
             **long,
         }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
@@ -29,7 +30,7 @@ from models.world_model import LatentWorldModel
 from training import checkpoint
 from training.distil import distil, few_step_error
 from training.probe import ProbeClip, collect, recall_2afc
-from training.recipes import REAL, TABLETOP, TINY, Recipe, TeacherStage
+from training.recipes import TABLETOP, TINY, Recipe, TeacherStage, real_recipe
 from training.shards import Shards, write_shards
 from training.teacher import train_teacher
 from training.tokenizer import psnr, round_to_half, train_tokenizer
@@ -331,13 +332,16 @@ def baseline_stage(stage: TeacherStage) -> TeacherStage:
 def run_real(args: argparse.Namespace) -> None:
     """Train and export a small model from a robot's own bags."""
     held_out = set(args.hold_out.split(',')) if args.hold_out else set()
+    if not args.bags.is_dir():
+        raise SystemExit(f'{args.bags}: no such folder of bags; give one with --bags')
+    recipe = real_recipe(StreamContract.load(args.contract))
     bags = sorted(
         path for path in args.bags.iterdir() if path.is_dir() and path.name not in held_out
     )
     if not bags:
         raise SystemExit(f'{args.bags}: no bag folders to train on')
     run = Run(
-        REAL,
+        recipe,
         work=args.work,
         artefacts=args.work / 'artefacts',
         contract=args.contract,
@@ -346,7 +350,13 @@ def run_real(args: argparse.Namespace) -> None:
         packages=args.packages,
     )
     model = run.train()
-    console.print('package:', run.export(model, name=REAL.name, shared_tokenizer=None))
+    console.print('package:', run.export(model, name=recipe.name, shared_tokenizer=None))
+
+
+def default_bags() -> Path:
+    """Where the real-robot bags lie: $WM_ROS_G1_BOTTLE, or beside the checkout."""
+    beside = REPOSITORY.parent / 'shared' / 'data' / 'g1_bottle'
+    return Path(os.environ.get('WM_ROS_G1_BOTTLE', beside))
 
 
 def main() -> None:
@@ -365,7 +375,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--workers', type=int, default=2, help='processes that render')
     parser.add_argument('--fresh', action='store_true', help='start from nothing')
-    parser.add_argument('--bags', type=Path, default=Path('../shared/data/g1_bottle'))
+    parser.add_argument('--bags', type=Path, default=default_bags())
     parser.add_argument(
         '--contract', type=Path, default=REPOSITORY / 'contracts' / 'g1_bottle.yaml'
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from wm_ros.config import ModelConfig
+from wm_ros.contract import StreamContract
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,13 @@ class Recipe:
 TINY = Recipe(
     name='tiny',
     world='cups',
-    model=ModelConfig(action_width=3, image_size=32, latent_channels=16, patch=1, layers=3),
+    model=ModelConfig(action_width=3, image_size=32, latent_channels=16, patch=1, layers=2),
     practice_clips=96,
     practice_frames=600,
     tokenizer=TokenizerStage(frames=6000, steps=500, batch=64, rate=3e-3),
-    teachers=(TeacherStage(steps=300),),
+    teachers=(TeacherStage(steps=550, event_share=0.75),),
     student=StudentStage(steps=60),
-    probe_clips=24,
+    probe_clips=32,
 )
 
 TABLETOP = Recipe(
@@ -145,10 +146,11 @@ TABLETOP = Recipe(
     student=StudentStage(steps=500, clips=6, frames=512, loss_frames=24, ahead=4),
 )
 
+# Name, action width and image size come from the robot's contract: `real_recipe`.
 REAL = Recipe(
-    name='g1_bottle',
+    name='real',
     world='bags',
-    model=ModelConfig(action_width=26, layers=3),
+    model=ModelConfig(layers=3),
     practice_clips=0,
     practice_frames=0,
     tokenizer=TokenizerStage(frames=6000, steps=1500),
@@ -167,5 +169,12 @@ REAL = Recipe(
     student=StudentStage(steps=300, frames=96, ahead=4),
     probe_clips=0,
 )
+
+
+def real_recipe(contract: StreamContract) -> Recipe:
+    """Return the recipe for one robot's bags."""
+    model = replace(REAL.model, action_width=contract.action_width, image_size=contract.image_size)
+    return replace(REAL, name=contract.name, model=model)
+
 
 RECIPES = {recipe.name: recipe for recipe in (TINY, TABLETOP, REAL)}

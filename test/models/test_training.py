@@ -16,9 +16,10 @@ from training.distil import distil
 from training.losses import consistency_loss, flow_loss, history, rows_of, sample_time, solve
 from training.optimise import Schedule, optimise
 from training.probe import collect, recall_2afc
-from training.recipes import RECIPES, StudentStage
+from training.recipes import RECIPES, StudentStage, real_recipe
 from training.shards import Batch, Shards, reveal_events, write_shards
 from wm_ros.config import ModelConfig
+from wm_ros.contract import StreamContract
 
 CONFIG = ModelConfig(
     action_width=3,
@@ -241,3 +242,17 @@ def test_probe_twins_differ_only_where_the_swapped_facts_show() -> None:
         assert differs[test.scored_frame]
         assert not differs[test.hidden_frame - 8 : test.hidden_frame + 1].any()
         assert differs[: test.hidden_frame].any()
+
+
+def test_a_robots_recipe_takes_its_shapes_from_its_contract() -> None:
+    g1 = StreamContract.load('contracts/g1_bottle.yaml')
+    recipe = real_recipe(g1)
+    assert (recipe.name, recipe.model.action_width) == ('g1_bottle', 26)
+    other = real_recipe(replace(StreamContract.load('contracts/tabletop.yaml'), name='arm'))
+    assert (other.name, other.model.action_width) == ('arm', 11)
+    LatentWorldModel(other.model).write(
+        torch.zeros(1, *other.model.latent_shape),
+        torch.zeros(1, 11),
+        torch.ones(1),
+        LatentWorldModel(other.model).initial_memory(1),
+    )

@@ -48,7 +48,7 @@ def roll(
 ) -> list[dict[str, Tensor]]:
     memory, out = model.initial_memory(len(latents)), []
     for t in range(latents.shape[1]):
-        led_here = actions[:, t - 1] if t else torch.zeros_like(actions[:, 0])
+        led_here = actions[:, max(t - 1, 0)]
         memory = model.write(latents[:, t], led_here, gate[:, t], memory)
         out.append(memory)
     return out
