@@ -114,7 +114,8 @@ class StreamContract:
     @property
     def entries(self) -> tuple[ActionEntry, ...]:
         """All entries of the action vector, in order."""
-        return tuple(entry for source in self.actions for entry in source.entries)
+        # From a list: tuple(generator) per call grows CPython's free lists (see nodes/session.py).
+        return tuple([entry for source in self.actions for entry in source.entries])
 
     @property
     def action_width(self) -> int:

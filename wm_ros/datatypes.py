@@ -114,7 +114,8 @@ class Rollout:
 
     Attributes:
         latents_BTCHW: float32 predicted latents.
-        memory: the fork after the last written prediction (the caller's memory is untouched).
+        memory: the fork after the last written prediction (the caller's memory is untouched):
+            the last one, or with `write_last=False` the one before it.
         frames_BTHWC: uint8 RGB frames, or None when decoding was not asked for.
     """
 

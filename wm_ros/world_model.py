@@ -112,6 +112,7 @@ class WorldModel:
         noise_BTDCHW: FloatArray,
         *,
         decode: bool = True,
+        write_last: bool = True,
     ) -> Rollout:
         """Predict the frames that follow under given actions, on a fork: `memory` itself is not
         touched.
@@ -122,6 +123,8 @@ class WorldModel:
                 [-1, 1].
             noise_BTDCHW: standard normal, from `noise`.
             decode: whether to return frames beside latents.
+            write_last: False saves one write where nobody goes on from the fork: the rollout's
+                memory is then the fork before the last predicted frame.
 
         Returns:
             T predicted latents (and frames) and the fork after the last of them was written.
@@ -146,10 +149,12 @@ class WorldModel:
         for t in range(horizon):
             action_BA = np.ascontiguousarray(actions_BTA[:, t])
             latent = self._predict(fork, action_BA, np.ascontiguousarray(noise_BTDCHW[:, t]))
+            latents_BTCHW[:, t] = latent
+            if t == horizon - 1 and not write_last:
+                break
             # An imagined frame is written to the fork, but it is no observation: the count stays.
             written = self.observe_latent(fork, latent, action_BA, stamp_ns=memory.stamp_ns)
             fork = MemoryState(written.arrays, memory.frames, memory.stamp_ns)
-            latents_BTCHW[:, t] = latent
         if not decode:
             return Rollout(latents_BTCHW, fork)
         frames = self.decode(latents_BTCHW.reshape(batch * horizon, *self._latent_shape))

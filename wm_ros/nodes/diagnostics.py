@@ -95,7 +95,7 @@ class Ages:
     def at(cls, session: Session, monotonic_ns: int) -> Ages:
         """Return the ages at an instant of the monotonic clock."""
         seen = (session.statistics.camera_monotonic_ns, session.statistics.action_monotonic_ns)
-        return cls(*((monotonic_ns - at_ns) / 1e9 if at_ns else float('inf') for at_ns in seen))
+        return cls(*[(monotonic_ns - at_ns) / 1e9 if at_ns else float('inf') for at_ns in seen])
 
 
 def judge(session: Session, ages: Ages, stale_s: float) -> tuple[bytes, str]:

@@ -126,6 +126,7 @@ class Session:
                 continue
             if outcome is not None:
                 yield outcome
+                self._score(item, outcome.predictions[0])  # after it is out: not on its way
 
     def _take(self, step: Step) -> Outcome | None:
         """Observe one step; predict from it unless its frame is missing."""
@@ -138,8 +139,6 @@ class Session:
             return None
         received_ns = self._received[step.stamp_ns]
         predictions = self._predict(step, step.frame)
-        self._score(step, step.frame)
-        self._last = (step, predictions[0])
         return Outcome(predictions, step.index, received_ns)
 
     def _begin(self, reason: ResetReason) -> None:
@@ -154,32 +153,42 @@ class Session:
     def _predict(self, step: Step, frame: Frame) -> tuple[Prediction, ...]:
         actions_BTA = np.broadcast_to(step.action_A, (1, self._horizon, step.action_A.size))
         rollout = self.model.imagine(
-            self.memory, np.ascontiguousarray(actions_BTA), self._noise(self._horizon)
+            self.memory,
+            np.ascontiguousarray(actions_BTA),
+            self._noise(self._horizon),
+            write_last=False,
         )
         frames_BTHWC = rollout.frames_BTHWC
         if frames_BTHWC is None:
             raise RuntimeError('the rollout has no frames')
         period_ns = self.contract.period_ns
+        # From a list: CPython 3.11 keeps up to 2,000 tuples of each size for reuse and never takes
+        # one for tuple(generator), so a generator per frame is memory that grows for 80 s.
         return tuple(
-            Prediction(
-                frames_BTHWC[0, t],
-                step.stamp_ns,
-                step.stamp_ns + (t + 1) * period_ns,
-                t + 1,
-                frame.frame_id,
-            )
-            for t in range(self._horizon)
+            [
+                Prediction(
+                    frames_BTHWC[0, t],
+                    step.stamp_ns,
+                    step.stamp_ns + (t + 1) * period_ns,
+                    t + 1,
+                    frame.frame_id,
+                )
+                for t in range(self._horizon)
+            ]
         )
 
     def _noise(self, horizon: int) -> FloatArray:
         return self.model.noise(self._rng, 1, horizon)
 
-    def _score(self, step: Step, frame: Frame) -> None:
-        """Compare the frame with what was predicted for it, and with repeating the last one."""
-        if self._last is None:
+    def _score(self, step: Step, prediction: Prediction) -> None:
+        """Compare a frame with what was predicted for it, and with repeating the last one; then
+        keep it and its own prediction for the next.
+        """
+        last, self._last = self._last, (step, prediction)
+        if last is None or step.frame is None:
             return
-        before, prediction = self._last
+        before, predicted = last
         if before.frame is not None and step.index == before.index + 1:
             self.statistics.add_drift(
-                frame.image_HWC, prediction.image_HWC, before.frame.image_HWC
+                step.frame.image_HWC, predicted.image_HWC, before.frame.image_HWC
             )
