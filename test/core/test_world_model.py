@@ -127,6 +127,22 @@ def test_imagining_in_two_parts_is_imagining_once(world: WorldModel) -> None:
     assert whole.frames_BTHWC is None
 
 
+def test_without_the_last_write_the_frames_are_the_same_and_the_fork_is_one_frame_back(
+        world: WorldModel) -> None:
+    memory = observed(world)
+    rng = np.random.default_rng(4)
+    actions = rng.uniform(-1, 1, (2, 3, WIDTH)).astype(np.float32)
+    noise = world.noise(rng, 2, 3)
+    whole = world.imagine(memory, actions, noise)
+    short = world.imagine(memory, actions, noise, write_last=False)
+    np.testing.assert_array_equal(short.latents_BTCHW, whole.latents_BTCHW)
+    np.testing.assert_array_equal(short.frames_BTHWC, whole.frames_BTHWC)
+    before = world.imagine(memory, actions[:, :2], noise[:, :2]).memory
+    assert snapshot(short.memory) == snapshot(before) != snapshot(whole.memory)
+    one = world.imagine(memory, actions[:1, :1], noise[:1, :1], write_last=False)
+    assert snapshot(one.memory) == snapshot(memory)
+
+
 @pytest.mark.parametrize('at', range(5))
 def test_an_action_moves_the_frame_that_follows_it_and_none_before(world: WorldModel,
                                                                    at: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +30,12 @@ class Poisoned:
     def __init__(self, backend: object) -> None:
         self.backend = backend
         self.on = False
+        self.ran: Counter[str] = Counter()
         self.name, self.precision, self.reason = 'toy', 'fp32', ''
 
     def run(self, graph: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         outputs = self.backend.run(graph, inputs)
+        self.ran[graph] += 1
         if self.on and graph == 'predict':
             outputs['latent'] = np.full_like(outputs['latent'], np.nan)
         return outputs
@@ -53,7 +58,7 @@ def session(tmp_path: Path) -> Session:
 def mail(index: int, with_command: bool = True, late_ms: int = 0) -> Mail:
     """Frame and command of one instant, received right away; monotonic time starts at 0."""
     stamp_ns = START_NS + index * PERIOD_NS
-    frame = Frame(np.full((64, 64, 3), 10 * index, np.uint8), stamp_ns, 'cam')
+    frame = Frame(np.full((64, 64, 3), 10 * index % 250, np.uint8), stamp_ns, 'cam')
     at_ns = index * PERIOD_NS + late_ms * MS
     command = ArrivedCommands(0, (Command(np.zeros(11), stamp_ns),), stamp_ns)
     arrived = ArrivedFrame(frame, START_NS + at_ns, at_ns)
@@ -108,3 +113,32 @@ def test_the_slot_keeps_the_newest_frame_and_every_command() -> None:
     assert taken.frame.frame.stamp_ns == START_NS + 2 * PERIOD_NS
     assert len(taken.commands) == 3 and inbox.dropped_frames == 2
     assert inbox.take(0.0) == Mail()
+
+
+def test_a_frame_runs_each_graph_once(session: Session) -> None:
+    session.put(mail(0))
+    assert len(advance(session, 0)) == 1
+    assert session.model.backend.ran == {'encode': 1, 'write': 1, 'predict': 1, 'decode': 1}
+
+
+def test_drift_is_counted_once_per_pair_of_frames(session: Session) -> None:
+    for index in range(4):
+        session.put(mail(index))
+        assert len(advance(session, index * PERIOD_NS)) == 1
+    assert session.statistics.drift_db.count == session.statistics.copy_last_db.count == 3
+
+
+def test_objects_alive_do_not_grow_with_the_frames(session: Session) -> None:
+    def run(first: int, frames: int) -> int:
+        for index in range(first, first + frames):
+            session.put(mail(index))
+            assert len(advance(session, index * PERIOD_NS)) == 1
+        return sys.getallocatedblocks()
+
+    gc.collect()
+    gc.disable()  # a collection empties the free lists, which are what grew
+    try:
+        before = run(0, 200)
+        assert run(200, 400) - before < 200, 'blocks over 400 frames'
+    finally:
+        gc.enable()
