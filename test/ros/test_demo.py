@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,26 @@ def test_slope_leaves_warm_up_out_and_finds_growth() -> None:
 
     assert abs(measure.rss_slope(samples(0), received_ns)) < 1e-6
     assert measure.rss_slope(samples(512), received_ns) == pytest.approx(512, abs=0.1)
+    assert measure.rss_growth(samples(512), received_ns) == {'private': 512 * 720, 'shared': 0}
     assert np.isnan(measure.rss_slope(samples(0)[:2], received_ns))
+
+
+def test_slope_finds_a_leak_of_pages_and_growth_tells_a_single_step() -> None:
+    received_ns = np.arange(1300, dtype=np.int64) * 40_000_000
+
+    def samples(rss_bytes: Callable[[int], int], shared: bool) -> list[measure.MemorySample]:
+        return [
+            measure.MemorySample(
+                frame * 40_000_000, 10**8 + rss_bytes(frame), rss_bytes(frame) if shared else 7
+            )
+            for frame in range(0, 1299, 13)
+        ]
+
+    leak = samples(lambda frame: 16 * frame // 4096 * 4096, shared=False)
+    assert measure.rss_slope(leak, received_ns) == pytest.approx(16, rel=0.15)
+    step = samples(lambda frame: 65536 if frame > 700 else 0, shared=True)
+    assert measure.rss_slope(step, received_ns) == 0
+    assert measure.rss_growth(step, received_ns) == {'private': 0, 'shared': 65536}
 
 
 def test_shipped_parameter_files_are_those_of_the_code() -> None:

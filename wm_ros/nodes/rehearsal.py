@@ -75,9 +75,9 @@ def rehearse(plan: Rehearsal, console: Console) -> dict[str, Any]:
         else:
             target.unlink(missing_ok=True)
     samples = play(plan, out, console)
-    memory_log = CsvLog(str(out / 'memory.csv'), ('monotonic_ns', 'rss_bytes'))
+    memory_log = CsvLog(str(out / 'memory.csv'), ('monotonic_ns', 'rss_bytes', 'shared_bytes'))
     for sample in samples:
-        memory_log.write(sample.monotonic_ns, sample.rss_bytes)
+        memory_log.write(sample.monotonic_ns, sample.rss_bytes, sample.shared_bytes)
     memory_log.close()
     latencies = measure.read_latencies(out / 'publish.csv', out / 'receive.csv')
     summary = measure.summarise(out / 'bag', latencies, samples, samples[-1].rss_bytes)
@@ -145,7 +145,10 @@ def watch(
                 node.check()
             if time.monotonic() > deadline_s:
                 raise ProcessFailed(f'{nodes[2].name} has not ended in time:\n{nodes[2].tail()}')
-            samples.append(measure.MemorySample(time.monotonic_ns(), process.memory_info().rss))
+            memory = process.memory_info()
+            samples.append(
+                measure.MemorySample(time.monotonic_ns(), memory.rss, memory.shared)
+            )
             sent = publish_log.read_bytes().count(b'\n') - 1 if publish_log.exists() else 0
             progress.update(
                 task, completed=max(sent, 0), description='playing' if sent > 0 else None
