@@ -146,9 +146,7 @@ def watch(
             if time.monotonic() > deadline_s:
                 raise ProcessFailed(f'{nodes[2].name} has not ended in time:\n{nodes[2].tail()}')
             memory = process.memory_info()
-            samples.append(
-                measure.MemorySample(time.monotonic_ns(), memory.rss, memory.shared)
-            )
+            samples.append(measure.MemorySample(time.monotonic_ns(), memory.rss, memory.shared))
             sent = publish_log.read_bytes().count(b'\n') - 1 if publish_log.exists() else 0
             progress.update(
                 task, completed=max(sent, 0), description='playing' if sent > 0 else None
