@@ -87,6 +87,7 @@ def test_a_cut_loses_only_what_follows_the_last_whole_chunk(
             recover(bag)
         assert (bag / 'bag_0.mcap').stat().st_size == size
         return
+    cut_bytes = (bag / 'bag_0.mcap').read_bytes()
     found = recover(bag)
     assert not found.complete
     assert found.messages == {'/command': chunks * PER_CHUNK}
@@ -99,7 +100,10 @@ def test_a_cut_loses_only_what_follows_the_last_whole_chunk(
     )
     assert values_in(bag) == list(range(chunks * PER_CHUNK))
     assert bag_info(bag).messages == chunks * PER_CHUNK
-    assert [path.name for path in sorted(bag.iterdir())] == ['bag_0.mcap', 'metadata.yaml']
+    kept = ['bag_0.mcap.damaged'] if found.lost_bytes else []
+    assert [path.name for path in sorted(bag.iterdir())] == ['bag_0.mcap', *kept, 'metadata.yaml']
+    assert found.damaged_path == (bag / kept[0] if kept else None)
+    assert not kept or (bag / kept[0]).read_bytes() == cut_bytes
 
 
 def test_every_cut_is_refused_or_recovered(whole: Path, tmp_path: Path) -> None:
@@ -124,7 +128,8 @@ def test_a_whole_bag_keeps_its_file_and_gets_new_metadata(whole: Path, tmp_path:
     before = (bag / 'bag_0.mcap').read_bytes()
     (bag / 'metadata.yaml').unlink()
     found = recover(bag)
-    assert (found.complete, found.lost_bytes) == (True, 0)
+    assert (found.complete, found.lost_bytes, found.damaged_path) == (True, 0, None)
+    assert not list(bag.glob('*.damaged'))
     assert (bag / 'bag_0.mcap').read_bytes() == before
     assert (bag / 'metadata.yaml').read_text() == (whole / 'metadata.yaml').read_text()
 
@@ -139,6 +144,21 @@ def test_a_damaged_chunk_is_left_out_and_said(whole: Path, tmp_path: Path) -> No
     found = recover(bag)
     assert (found.complete, found.damaged_chunks, found.lost_bytes) == (False, 1, end - begin)
     assert values_in(bag) == [*range(20), *range(40, 60)]
+    assert found.damaged_path == bag / 'bag_0.mcap.damaged'
+    assert found.damaged_path.read_bytes() == bytes(data)
+
+
+def test_a_second_recovery_keeps_what_the_first_kept(whole: Path, tmp_path: Path) -> None:
+    bag = cut_copy(whole, tmp_path, places(whole)['Chunk2'][1] - 9)
+    first = (bag / 'bag_0.mcap').read_bytes()
+    recover(bag)
+    path = bag / 'bag_0.mcap'
+    second = path.read_bytes()[: places(bag)['Chunk1'][1] - 9]
+    path.write_bytes(second)
+    assert recover(bag).damaged_path == bag / 'bag_0.mcap.damaged2'
+    assert (bag / 'bag_0.mcap.damaged').read_bytes() == first
+    assert (bag / 'bag_0.mcap.damaged2').read_bytes() == second
+    assert values_in(bag) == list(range(20))
 
 
 def test_a_flipped_bit_in_plain_data_is_found_by_its_checksum(tmp_path: Path) -> None:

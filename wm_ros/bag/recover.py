@@ -1,8 +1,9 @@
 """Rebuild a readable bag from an MCAP file that was cut at any byte, and say what was lost.
 
 Whole chunks are copied message by message into a fresh file beside the cut one, which takes its
-place only when it is complete. A bag that was closed properly keeps its file; its metadata is
-written anew.
+place only when it is complete. Where anything was lost, the file as it was found stays beside it
+as `<file>.damaged`: another tool may read more. A bag that was closed properly keeps its file; its
+metadata is written anew.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Recovery:
         orphans: messages left out because the record that names their topic is damaged.
         start_ns: log time of the first kept message.
         end_ns: log time of the last kept message.
+        damaged_path: the file as it was found, where bytes or messages of it were lost; else None.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Recovery:
     orphans: int
     start_ns: int
     end_ns: int
+    damaged_path: Path | None = None
 
 
 class _Salvage:
@@ -109,24 +112,39 @@ def recover(bag: str | Path) -> Recovery:
         fresh.close()
         if not fresh.messages:
             raise BagError(f'{path}: not one message in {file_bytes} bytes; nothing to recover')
+        lost_bytes = salvage.damaged_bytes
+        lost_bytes += 0 if salvage.complete else file_bytes - salvage.good_bytes
+        damaged_path = None
         if not salvage.complete or salvage.damaged_chunks:
+            if lost_bytes or salvage.orphans:
+                damaged_path = _free_path(path)
+                path.rename(damaged_path)
             fresh_path.replace(path)
     finally:
         fresh_path.unlink(missing_ok=True)
     fresh.path = path
     fresh.write_metadata(path.parent)
-    lost = 0 if salvage.complete else file_bytes - salvage.good_bytes
     return Recovery(
         path,
         salvage.complete and not salvage.damaged_chunks,
         messages,
         file_bytes,
-        lost + salvage.damaged_bytes,
+        lost_bytes,
         salvage.damaged_chunks,
         salvage.orphans,
         fresh.start_ns or 0,
         fresh.end_ns,
+        damaged_path,
     )
+
+
+def _free_path(path: Path) -> Path:
+    """Return `<file>.damaged`, numbered where a recovery before this one has left its own."""
+    damaged_path, number = path.with_name(path.name + '.damaged'), 2
+    while damaged_path.exists():
+        damaged_path = path.with_name(f'{path.name}.damaged{number}')
+        number += 1
+    return damaged_path
 
 
 def _copy(salvage: _Salvage, fresh: McapFile) -> dict[str, int]:
