@@ -193,7 +193,7 @@ class SimNodeConfig:
     )
     seed: int = knob(10_000_001, 'seed of the episode', low=0)
     frames: int = knob(0, 'frames to play; 0 plays the episode to its end', unit='frames', low=0)
-    image_size: int = knob(64, 'side of the camera image', unit='px', low=32, high=512)
+    image_size: int = knob(64, 'side of the camera image', unit='px', low=32, high=256)
     rate_hz: float = knob(25.0, 'camera frames per second', unit='Hz', low=1.0, high=200.0)
     driver: str = knob(
         'plan',
