@@ -13,18 +13,22 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 VENV ?= .venv
-ENGINES ?= ort,openvino
 # The CPU build where pip finds one. Installed before anything that could pull another.
 TORCH ?= torch==2.13.0
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p tools/check_machine.py 2>/dev/null && { echo $$p; exit; }; done; echo python3)
 
+venv := $(abspath $(VENV))
 comma := ,
+space := $(subst ,, )
+# The engines are part of the stamp's name; a later target without ENGINES keeps what is installed.
+ENGINES ?= $(or $(subst +,$(comma),$(patsubst .robot-%,%,$(notdir $(wildcard $(venv)/.robot-*)))),ort$(comma)openvino)
+robot := $(venv)/.robot-$(subst $(space),+,$(sort $(subst $(comma), ,$(ENGINES))))
 ifneq ($(and $(filter ort,$(subst $(comma), ,$(ENGINES))),$(filter gpu,$(subst $(comma), ,$(ENGINES)))),)
 $(error ENGINES=$(ENGINES): onnxruntime (ort) and onnxruntime-gpu (gpu) share an import name, choose one)
 endif
 
-venv := $(abspath $(VENV))
+other_ort := $(if $(findstring gpu,$(ENGINES)),onnxruntime,$(if $(findstring ort,$(ENGINES)),onnxruntime-gpu))
 py := $(venv)/bin/python
 pip := $(py) -m pip --disable-pip-version-check install -qq --no-compile --progress-bar off
 interfaces := msg/package.xml msg/CMakeLists.txt $(wildcard msg/*/*.msg msg/*/*.srv msg/*/*.action)
@@ -63,17 +67,23 @@ $(venv)/constraints.txt: constraints.txt | $(venv)/.made
 	@grep -viE '^(numpy|opencv|setuptools|ros-|colcon|matplotlib|contourpy|onnx|ml_dtypes)' $< > $@
 	@$(py) -c 'import numpy; print("numpy==" + numpy.__version__)' >> $@
 
-$(venv)/.robot: setup.py $(constraints) tools/patch_wheels.py | $(venv)/.made
+# The two builds of ONNX Runtime share an import name: what the other one wrote goes first.
+$(robot): setup.py $(constraints) tools/patch_wheels.py | $(venv)/.made
 	@echo "[setup] robot side: $(ros_extras)$(ENGINES),sim"
+ifneq ($(other_ort),)
+	@! $(py) -m pip show -qq $(other_ort) 2> /dev/null \
+	    || $(py) -m pip uninstall -qq --yes onnxruntime onnxruntime-gpu
+endif
 	@$(pip) -c $(constraints) 'setuptools<80'
 	@$(pip) -c $(constraints) --no-build-isolation -e '.[$(ros_extras)$(ENGINES),sim]'
 	@$(py) -c 'import importlib.metadata as m, sys; \
 	    both = {"onnxruntime", "onnxruntime-gpu"} <= {d.name for d in m.distributions()}; \
 	    sys.exit("onnxruntime and onnxruntime-gpu are both in $(VENV) and share an import name: make clean-venv" if both else 0)'
 	@$(py) tools/patch_wheels.py
+	@rm -f $(venv)/.robot $(venv)/.robot-*
 	@touch $@
 
-$(venv)/.interfaces: $(interfaces) $(venv)/.robot
+$(venv)/.interfaces: $(interfaces) $(robot)
 	@echo "[setup] wm_ros_msgs, generated and compiled"
 ifdef ROS_DISTRO
 	@command -v colcon > /dev/null || { echo "wm_ros set-up: no colcon: apt install python3-colcon-common-extensions" >&2; exit 1; }
@@ -88,13 +98,13 @@ else
 endif
 	@touch $@
 
-$(venv)/.train: setup.py $(constraints) | $(venv)/.robot
+$(venv)/.train: setup.py $(constraints) | $(robot)
 	@echo "[setup] training side: $(TORCH)"
 	@$(pip) '$(TORCH)'
 	@$(pip) -c $(constraints) --no-build-isolation -e '.[train]'
 	@touch $@
 
-$(venv)/.test: setup.py $(constraints) | $(venv)/.robot
+$(venv)/.test: setup.py $(constraints) | $(robot)
 	@echo "[setup] test tools"
 	@$(pip) -c $(constraints) --no-build-isolation -e '.[test]'
 	@touch $@
