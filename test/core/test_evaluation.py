@@ -412,3 +412,45 @@ def test_missing_package_and_leak_stop_the_run(
     assert quality.main(['--package', str(toys / 'toy'), '--backend', 'toy', *common]) == 1
     assert 'LeakError: cup 1' in capsys.readouterr().out
     assert not (tmp_path / 'quality.json').exists()
+
+
+def test_the_order_in_which_workers_end_changes_no_figure(gathered: figures.Gathered) -> None:
+    rng = np.random.default_rng(0)
+    # Scores that differ, so that the bootstrap tells one order from another.
+    gathered.recall['ttt'] = [
+        replace(o, choices=(float(rng.random()), 1.0)) for o in gathered.recall['ttt']
+    ]
+    gathered.sort()
+    expected = figures.quality_figures(gathered, seed=0)
+    unsorted = set()
+    for _ in range(5):
+        for group in (gathered.recall, gathered.horizon, gathered.action):
+            for arm, outcomes in group.items():
+                group[arm] = [outcomes[i] for i in rng.permutation(len(outcomes))]
+        unsorted.add(json.dumps(figures.quality_figures(gathered, seed=0)))
+        gathered.sort()
+        assert figures.quality_figures(gathered, seed=0) == expected
+    assert len(unsorted) > 1
+
+
+@pytest.mark.parametrize(
+    ('pairs', 'action', 'status'), [(200, 0.95, 0), (200, 0.89, 2), (199, 0.89, 0)]
+)
+def test_a_full_run_that_misses_a_gate_ends_with_2(
+    measured: dict,
+    gathered: figures.Gathered,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    pairs: int,
+    action: float,
+    status: int,
+) -> None:
+    measured['action_2afc'] = action
+    measured['extras']['gates'] = figures.gates(measured)
+    monkeypatch.setattr(quality, 'measure', lambda args: (measured, gathered))
+    readme = tmp_path / 'none.md'
+    options = ['--pairs', str(pairs), '--out', str(tmp_path), '--readme', str(readme)]
+    assert quality.main(options) == status
+    shown = ' '.join(capsys.readouterr().out.split())
+    assert ('gates missed: action 2AFC at 10 frames >= 0.90' in shown) == (status == 2)

@@ -42,6 +42,18 @@ class Gathered:
         for arm, forks in result.action.items():
             self.action.setdefault(arm, []).extend(forks)
 
+    def sort(self) -> None:
+        """Put the outcomes into an order that does not depend on which worker ended first.
+
+        The bootstrap draws by position: without this, lower bounds change between equal runs.
+        """
+        for outcomes in self.recall.values():
+            outcomes.sort(key=lambda o: (o.kind, o.seed, o.lag, o.fact))
+        for samples in self.horizon.values():
+            samples.sort(key=lambda s: (s.kind, s.seed, s.anchor, s.horizon))
+        for forks in self.action.values():
+            forks.sort(key=lambda f: (f.kind, f.seed))
+
 
 def by_arm_and(
     key: Callable[[RecallOutcome], Any],

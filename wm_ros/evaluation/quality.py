@@ -15,7 +15,6 @@ import math
 import multiprocessing
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.progress import TimeRemainingColumn as Remaining
 
 from wm_ros.backends.base import EngineUnavailable
-from wm_ros.evaluation import counterfactual, horizons, recall
+from wm_ros.evaluation import counterfactual, horizons, machine, recall
 from wm_ros.evaluation.bench import ACTION, HORIZON, RECALL, ArmSpec, Bench, Job, Result, load_arm
 from wm_ros.evaluation.figures import CHECK_ARM, MAIN_ARM, Gathered, gates, quality_figures
 from wm_ros.evaluation.pictures import png
@@ -116,24 +115,6 @@ def run_jobs(jobs: Sequence[Job], specs: Sequence[ArmSpec], workers: int) -> Ite
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def commit() -> str:
-    """Return the checkout's commit, with `+` where files differ; `unknown` outside a checkout."""
-    git = ['git', '-C', str(REPOSITORY)]
-    try:
-        name = subprocess.run(
-            [*git, 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, 'status', '--porcelain', '--untracked-files=no'],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
-    return name + ('+' if changed else '')
-
-
 def measure(args: argparse.Namespace) -> tuple[dict[str, Any], Gathered]:
     """Run all jobs and return the figures and the outcomes."""
     specs = [
@@ -161,11 +142,12 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], Gathered]:
         for result in run_jobs(jobs, specs, args.workers):
             gathered.add(result)
             bar.advance(tasks[result.job.what])
+    gathered.sort()
     figures = quality_figures(gathered, args.seed)
     first = FIRST_SEED + args.seed * SEEDS_PER_RUN
     figures |= {
         'pairs': args.pairs,
-        'commit': commit(),
+        'commit': machine.commit(),
         'seeds': {'seed': args.seed, 'first': first, 'last': max(job.seed for job in jobs)},
     }
     figures['extras'] |= {
@@ -242,7 +224,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; 1 when a leak or a missing part stops it, otherwise 0."""
+    """Run the command line.
+
+    Returns:
+        1 when a leak or a missing part stops it; 2 when a run of `FULL_PAIRS` or more misses a
+        gate, which is named (fewer pairs measure too coarsely to decide); otherwise 0.
+    """
     args = parse(argv)
     try:
         figures, gathered = measure(args)
@@ -251,12 +238,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     text = write(figures, gathered, args.out)
     console.print(text, markup=False, soft_wrap=True)
-    for name, ok in figures['extras']['gates'].items():
+    passed: dict[str, bool] = figures['extras']['gates']
+    for name, ok in passed.items():
         console.print(f'{"passed    " if ok else "NOT passed"} {name}', style='' if ok else 'red')
     if args.readme and args.readme.is_file():
         put_into(args.readme, text)
         console.print(f'table written into {args.readme}', markup=False)
     console.print(f'look at {args.out / "quality.html"}', markup=False)
+    missed = [name for name, ok in passed.items() if not ok]
+    if missed and args.pairs >= FULL_PAIRS:
+        console.print(f'quality: gates missed: {"; ".join(missed)}', style='red', markup=False)
+        return 2
     return 0
 
 
