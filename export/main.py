@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from export import artefact
 from export.to_onnx import export_package
 from models.autoencoder import Autoencoder
 from models.world_model import LatentWorldModel
-from training import checkpoint
 from wm_ros.contract import StreamContract
 from wm_ros.manifest import NOISE_MODES, Sampler
 
@@ -20,8 +20,8 @@ from wm_ros.manifest import NOISE_MODES, Sampler
 def main(argv: list[str] | None = None) -> int:
     """Export one package and say where it is."""
     options = _parse(argv)
-    trained = checkpoint.load(options.checkpoint)
-    tokenizer = checkpoint.load(options.tokenizer)
+    trained = artefact.load(options.checkpoint)
+    tokenizer = artefact.load(options.tokenizer)
     world_model = LatentWorldModel(trained.config)
     autoencoder = Autoencoder(trained.config)
     trained.load_into(world_model)
