@@ -37,6 +37,7 @@ from wm_ros.parity import (
     record,
     write_sample,
 )
+from wm_ros.parity_long import check_long, record_long
 from wm_ros.preprocess import to_model
 
 LICENCE = 'Apache-2.0'
@@ -61,7 +62,7 @@ def export_package(
     inputs: SampleInputs | None = None,
 ) -> ModelPackage:
     """Write a package; an existing one is replaced only when the new one passes its own parity
-    sample.
+    sample, the short stream and the one of 200 frames.
 
     Args:
         world_model: in eval mode; left untouched (a copy is rounded to fp16).
@@ -98,7 +99,8 @@ def export_package(
         round_to_fp16(module)
     if inputs is None:
         inputs = make_inputs(draft.model, told, SAMPLE_FRAMES, seed=0)
-    expected = record(draft.model, runner(world_model, autoencoder, told), inputs)
+    reference = runner(world_model, autoencoder, told)
+    expected = record(draft.model, reference, inputs)
     out_dir = out_dir.resolve()
     graphs = _shared_graphs(tokenizer_package, out_dir, inputs, expected)
     partial = out_dir.with_name(f'.{out_dir.name}.partial')
@@ -111,14 +113,16 @@ def export_package(
                 path = partial / f'{graph}.onnx'
                 write_onnx(module, signatures[graph], path)
                 graphs[graph] = FileRef(path.name, sha256_of(path))
-        write_sample(partial / SAMPLE, inputs, expected)
+        long = record_long(draft.model, told, reference)
+        write_sample(partial / SAMPLE, inputs, expected, long.arrays())
         parity = replace(draft.parity, sha256=sha256_of(partial / SAMPLE))
         manifest = replace(draft, graphs=graphs, parity=parity)
         (partial / MANIFEST).write_text(json.dumps(manifest.to_dict(), indent=1) + '\n')
         package = ModelPackage.load(partial)
-        report = check_sample(package, resolve_backend('onnxruntime', package))
-        if not report.ok:
-            raise PackageError(f'{name}: {report}')
+        backend = resolve_backend('onnxruntime', package)
+        for check in (check_sample, check_long):
+            if not (report := check(package, backend)).ok:
+                raise PackageError(f'{name}: {report}')
         if out_dir.exists():
             shutil.rmtree(out_dir)
         partial.rename(out_dir)

@@ -2,7 +2,7 @@
 
 A sample is a short stream (images, actions, gates, noise) and what came out of it frame by frame.
 `record` is the one loop that PyTorch (at export), every backend (at configure) and the 200-frame
-check go through.
+check of `parity_long` go through.
 
 Axes: T frames, B batch (1 here), A action, D noise draws, C channels, H W cells or pixels.
 """
@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from wm_ros.backends.base import Backend, GraphInputs, GraphOutputs
-from wm_ros.backends.resolve import resolve_backend
 from wm_ros.config import ModelConfig
 from wm_ros.datatypes import FloatArray, ImageArray
 from wm_ros.manifest import PackageError, Sampler, memory_input, memory_output
@@ -25,6 +25,7 @@ from wm_ros.preprocess import to_model
 
 LATENT_TOLERANCE = 1e-3
 SKIP_EVERY = 16
+LONG = 'long_'  # names of the arrays of `parity_long` in the same file
 
 RunGraph = Callable[[str, GraphInputs], GraphOutputs]
 
@@ -136,13 +137,19 @@ def max_abs(
     return {name: float(np.max(np.abs(expected[name] - found[name]))) for name in expected}
 
 
-def write_sample(path: Path, inputs: SampleInputs, expected: Mapping[str, FloatArray]) -> None:
-    """Write a package's parity sample (npz)."""
+def write_sample(
+    path: Path,
+    inputs: SampleInputs,
+    expected: Mapping[str, FloatArray],
+    long_arrays: Mapping[str, Any],
+) -> None:
+    """Write a package's parity sample (npz) and beside it the arrays of its `LongRun`."""
     np.savez_compressed(
         path,
         allow_pickle=False,
         **vars(inputs),
         **{f'expected_{name}': array for name, array in expected.items()},
+        **long_arrays,
     )
 
 
@@ -154,7 +161,7 @@ def read_sample(package: ModelPackage) -> tuple[SampleInputs, dict[str, FloatArr
     """
     try:
         with np.load(package.parity_path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+            arrays = {name: stored[name] for name in stored.files if not name.startswith(LONG)}
         inputs = SampleInputs(*(arrays[name] for name in SampleInputs.__dataclass_fields__))
     except Exception as error:
         raise PackageError(f'{package.parity_path}: not a parity sample: {error!r}') from error
@@ -180,23 +187,4 @@ def check_sample(package: ModelPackage, backend: Backend) -> ParityReport:
         f'{len(inputs.images_THWC)} frames',
         max_abs(expected, found),
         package.manifest.parity.tolerance[backend.precision],
-    )
-
-
-def check_engines(package: ModelPackage, frames: int = 200, seed: int = 0) -> ParityReport:
-    """Run ONNX Runtime and OpenVINO in fp32 over the same observed frames and noise and compare
-    them.
-
-    Raises:
-        EngineUnavailable: one of the two is not installed.
-    """
-    inputs = make_inputs(package.model, package.sampler, frames, seed)
-    left, right = (
-        record(package.model, resolve_backend(kind, package, precision='fp32').run, inputs)
-        for kind in ('onnxruntime', 'openvino')
-    )
-    return ParityReport(
-        f'onnxruntime fp32 against openvino fp32, {frames} frames',
-        max_abs(left, right),
-        LATENT_TOLERANCE,
     )

@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from wm_ros.backends.base import GraphInputs, GraphOutputs
 from wm_ros.backends.toy_backend import run_toy
 from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
 from wm_ros.manifest import GRAPHS, PRECISIONS, FileRef, Manifest, ParityRef, Provenance, Sampler
 from wm_ros.model_package import MANIFEST, ModelPackage, sha256_of
 from wm_ros.parity import make_inputs, record, write_sample
+from wm_ros.parity_long import record_long
 
 
 def write_toy_package(
@@ -33,8 +35,13 @@ def write_toy_package(
     for graph in GRAPHS:
         (path / f'{graph}.toy').write_text(f'toy graph {graph}: only the toy backend runs it\n')
     inputs = make_inputs(model, sampler, frames=4, seed=0)
-    expected = record(model, lambda graph, arrays: run_toy(model, graph, arrays), inputs)
-    write_sample(path / 'parity.npz', inputs, expected)
+
+    def run(graph: str, arrays: GraphInputs) -> GraphOutputs:
+        return run_toy(model, graph, arrays)
+
+    expected = record(model, run, inputs)
+    long = record_long(model, sampler, run, frames=20)
+    write_sample(path / 'parity.npz', inputs, expected, long.arrays())
     manifest = Manifest(
         name=name,
         licence='Apache-2.0',

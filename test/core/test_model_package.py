@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from wm_ros import package_card
 from wm_ros.backends import EngineNotBuilt, EngineUnavailable, resolve, resolve_backend
 from wm_ros.backends.base import check_signature
 from wm_ros.config import ModelConfig
@@ -18,6 +20,7 @@ from wm_ros.manifest import GraphSignature, Manifest, Sampler
 from wm_ros.model_package import MANIFEST, ModelPackage, PackageError, find_package
 from wm_ros.package_card import inspect_package
 from wm_ros.parity import check_sample
+from wm_ros.parity_long import check_long, read_long, record_long
 from wm_ros.toy_package import write_toy_package
 
 REPOSITORY = Path(__file__).parents[2]
@@ -247,6 +250,101 @@ def test_a_sample_that_an_engine_does_not_reproduce_is_a_mismatch(tmp_path: Path
     assert not report.ok
     assert report.errors['predictions'] == pytest.approx(1e-3, rel=1e-2)
     assert 'MISMATCH' in str(report)
+
+
+def rewrite_sample(package: ModelPackage, edit: Edit) -> None:
+    with np.load(package.parity_path) as stored:
+        arrays = dict(stored)
+    edit(arrays)
+    np.savez(package.parity_path, **arrays)
+
+
+@pytest.mark.parametrize('arm', ['ttt', 'none', 'window'])
+def test_the_toy_backend_passes_its_own_long_run(tmp_path: Path, arm: str) -> None:
+    model = ModelConfig(arm=arm, action_width=CONTRACT.action_width, window=4)
+    package = write_toy_package(tmp_path / arm, CONTRACT, model=model)
+    report = check_long(package, resolve_backend('toy', package))
+    assert report.ok and '20 observed frames' in str(report)
+    assert set(report.errors) == {'latents', 'predictions',
+                                  *(f'memory_{spec.name}' for spec in model.memory_specs())}
+    assert read_long(package).expected['latents'].shape == (2, *model.latent_shape)
+
+
+def test_the_long_run_catches_an_error_that_only_later_frames_show(package: ModelPackage) -> None:
+    backend = resolve_backend('toy', package)
+
+    class Tired:
+        name, precision, reason = 'tired', 'fp32', ''
+        frames = 0
+
+        def run(self, graph: str, inputs: Any) -> Any:
+            self.frames += graph == 'encode'
+            wrong = 2e-3 * (graph == 'predict' and self.frames == 20)
+            outputs = backend.run(graph, inputs)
+            return {name: array + wrong for name, array in outputs.items()}
+
+    assert check_sample(package, Tired()).ok
+    report = check_long(package, Tired())
+    assert not report.ok
+    assert report.errors['predictions'] == pytest.approx(2e-3, rel=1e-2)
+    assert report.errors['latents'] == 0
+
+
+def test_a_package_from_before_the_long_run_loads_and_its_check_is_refused(
+        package: ModelPackage) -> None:
+    def strip(arrays: dict[str, Any]) -> None:
+        for name in [name for name in arrays if name.startswith('long_')]:
+            del arrays[name]
+
+    rewrite_sample(package, strip)
+    backend = resolve_backend('toy', package)
+    assert check_sample(package, backend).ok
+    with pytest.raises(PackageError, match='holds no long run .* export the package again'):
+        check_long(package, backend)
+
+
+@pytest.mark.parametrize(('edit', 'message'), [
+    (lambda a: a.update(long_run=np.array([2, 20, 10])), 'stream of seed 2 comes out differently'),
+    (lambda a: a.pop('long_expected_latents'), 'long run holds memory_.*; expected latents'),
+])
+def test_a_long_run_that_does_not_fit_is_refused(package: ModelPackage, edit: Edit,
+                                                 message: str) -> None:
+    rewrite_sample(package, edit)
+    with pytest.raises(PackageError, match=message):
+        check_long(package, resolve_backend('toy', package))
+
+
+def test_the_long_check_is_for_fp32(package: ModelPackage) -> None:
+    backend = resolve_backend('toy', package)
+    backend.precision = 'bf16'
+    with pytest.raises(ValueError, match='toy runs bf16: the long check is for fp32'):
+        check_long(package, backend)
+    with pytest.raises(ValueError, match='frames is 15: expected a multiple of 10'):
+        record_long(package.model, package.sampler, backend.run, frames=15)
+
+
+@pytest.mark.parametrize('there', [('onnxruntime', 'openvino'), ('openvino',), ()])
+def test_inspect_checks_the_engines_that_are_here_and_names_the_others(
+        package: ModelPackage, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str], there: tuple[str, ...]) -> None:
+    def resolve_toy(kind: str, package: ModelPackage, precision: str = 'auto') -> Any:
+        if kind not in (*there, *(('auto',) if there else ())):
+            raise EngineUnavailable(f'{kind}: not installed')
+        backend = resolve_backend('toy', package)
+        backend.name = kind
+        return backend
+
+    monkeypatch.setattr(package_card, 'resolve_backend', resolve_toy)
+    status = inspect_package(package.path, check=True)
+    text = ' '.join(capsys.readouterr().out.split())
+    if not there:
+        assert status == 1 and 'refused auto: not installed' in text
+        return
+    assert status == 0 and 'not checked: cuda: not installed' in text
+    for kind in ('onnxruntime', 'openvino'):
+        assert (f'{kind} fp32 against stored PyTorch over 20' in text) == (kind in there)
+        assert (f'not checked: {kind}: not installed' in text) == (kind not in there)
+    assert 'auto fp32 against the stored PyTorch sample' in text
 
 
 def test_the_card_shows_what_matters_and_a_bad_package_exits_with_1(
