@@ -23,6 +23,7 @@ class RejectReason(enum.StrEnum):
     TOO_SOON = 'too_soon'
     NO_ACTION = 'no_action'
     NOT_FINITE = 'not_finite'
+    TOO_FAST = 'too_fast'
     WIDTH = 'width'
     MISSING_ENTRY = 'missing_entry'
 

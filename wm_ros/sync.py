@@ -11,10 +11,18 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from wm_ros.arrivals import FrameArrivals
+from wm_ros.checks import (
+    refused_command_stamp,
+    refused_frame_stamp,
+    refused_order,
+    refused_values,
+)
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import FloatArray, Frame, ResetReason, Step
 from wm_ros.messages import Command
@@ -25,6 +33,7 @@ END_OF_STREAM_NS = 2**63 - 1
 SHORTEST_PERIODS = (
     0.6  # two frames closer than this are one frame too many for the contract's rate
 )
+MOST_BRIDGED = 2  # steps filled in for frames that a busy consumer dropped
 
 
 @dataclass(frozen=True)
@@ -45,10 +54,13 @@ class StepSynchronizer:
     Attributes:
         counts: what happened, by `kind.event`: every refused input under its `RejectReason`
             (`frame.backward_stamp`, `action.not_finite`, `frame.no_action`, ...), and
-            `frame.missing`, `action.late` (stamped before a step already given out),
-            `action.early` (stamped ahead of its receipt), `action.duplicate`, `action.backward`
-            (both still used by their stamps), `action.clipped` (entries beyond the limits),
-            `reset.<reason>`.
+            `frame.missing` (steps filled in), `frame.dropped` (told by `push_dropped`),
+            `frame.unbridged` (left out without a step), `frame.rate_off` (seconds in which the
+            camera's rate was more than 10 % off the contract's), `action.late` (stamped before a
+            step already given out), `action.early` (stamped ahead of its receipt),
+            `action.duplicate`, `action.backward` (both still used by their stamps),
+            `action.clock_jump` (a source's clock that stepped back is believed from here),
+            `action.clipped` (entries beyond the limits), `reset.<reason>`.
     """
 
     def __init__(self, contract: StreamContract, wait_ns: int | None = None) -> None:
@@ -61,6 +73,8 @@ class StepSynchronizer:
         self._tracks = [make_track(source, self._period_ns) for source in contract.actions]
         self._waiting: deque[_Waiting] = deque()
         self._done: list[Step | Rejection] = []
+        self._arrivals = FrameArrivals(contract.rate_hz)
+        self._overloaded = False  # frames were dropped before the last step
         self._newest_frame_ns: int | None = None
         self._last_step_ns: int | None = None
         self._index = 0
@@ -82,8 +96,9 @@ class StepSynchronizer:
     ) -> None:
         """Take the commands of one message (several for a trajectory).
 
-        Zero or future stamps and values that are not finite are refused: the next `poll` reports
-        them.
+        Refused, and reported by the next `poll`: zero or future stamps, values that are not
+        finite, twists above `checks.FASTEST`, and stamps further behind than `gap_s`; where all of
+        `gap_s` brings only such stamps the source's clock has jumped, and they are used.
 
         Args:
             source_index: index into the contract's action sources.
@@ -95,40 +110,22 @@ class StepSynchronizer:
             reading).
         """
         source, track = self.contract.actions[source_index], self._tracks[source_index]
-        width = 6 if source.integrate else len(source.entries)
-        for command in commands:
-            if command.values_E.shape != (width,):
-                raise ValueError(
-                    f'{source.topic}: command of shape {command.values_E.shape}, '
-                    f'expected {width} values'
-                )
-            if not np.isfinite(command.values_E).all():
-                return self._refuse(
-                    'action',
-                    RejectReason.NOT_FINITE,
-                    command.stamp_ns,
-                    f'{source.topic}: {command.values_E.tolist()}',
-                )
         first_ns = commands[0].stamp_ns
-        if first_ns <= 0:
-            return self._refuse(
-                'action',
-                RejectReason.ZERO_STAMP,
-                first_ns,
-                f'{source.topic}: stamp {first_ns} ns, expected above 0',
-            )
+        refused = [refused_values(source, command) for command in commands]
+        refused.append(refused_command_stamp(source, first_ns, receive_ns, self._gap_ns))
+        for rejection in refused:
+            if rejection is not None:
+                return self._refuse(rejection)
         if receive_ns is not None and first_ns > receive_ns and not commands[0].planned:
-            if first_ns > receive_ns + self._gap_ns:
-                return self._refuse(
-                    'action',
-                    RejectReason.FUTURE_STAMP,
-                    first_ns,
-                    f'{source.topic}: {(first_ns - receive_ns) / 1e9:.3f} s ahead',
-                )
             self.counts['action.early'] += 1
+        newest_ns = track.newest_ns
+        note = track.push(commands, self._gap_ns, receive_ns)
+        if isinstance(note, RejectReason) and newest_ns is not None:
+            detail = f'{source.topic}: {(newest_ns - first_ns) / 1e9:.3f} s backwards'
+            return self._refuse(Rejection('action', note, first_ns, detail))
         if self._last_step_ns is not None and first_ns <= self._last_step_ns + self._lead_ns:
             self.counts['action.late'] += 1
-        if note := track.push(commands, self._gap_ns):
+        if note:
             self.counts[f'action.{note}'] += 1
         return None
 
@@ -141,35 +138,44 @@ class StepSynchronizer:
             here.
         """
         stamp_ns, newest_ns = frame.stamp_ns, self._newest_frame_ns
-        if stamp_ns <= 0:
-            return self._refuse(
-                'frame',
-                RejectReason.ZERO_STAMP,
-                stamp_ns,
-                f'stamp {stamp_ns} ns, expected above 0',
-            )
-        if stamp_ns > receive_ns + self._gap_ns:
-            return self._refuse(
-                'frame',
-                RejectReason.FUTURE_STAMP,
-                stamp_ns,
-                f'{(stamp_ns - receive_ns) / 1e9:.3f} s ahead of its receipt',
-            )
+        if (refused := refused_frame_stamp(stamp_ns, receive_ns, self._gap_ns)) is not None:
+            return self._refuse(refused)
         jumped = False
+        self._count_rate(self._arrivals.add(stamp_ns))
         if newest_ns is not None and stamp_ns < newest_ns + SHORTEST_PERIODS * self._period_ns:
             jumped = self.contract.reset.clock_jump and stamp_ns < newest_ns - self._gap_ns
             if not jumped:
-                return self._refuse_order(stamp_ns, newest_ns)
+                return self._refuse(refused_order(stamp_ns, newest_ns, self._period_ns))
             self._give_out_all()
+            self._arrivals.jump()
+            self._arrivals.add(stamp_ns)
             for track in self._tracks:
                 track.jump(stamp_ns + self._gap_ns)
         self._newest_frame_ns = stamp_ns
         self._waiting.append(_Waiting(frame, receive_ns, jumped))
         return None
 
+    def push_dropped(self, stamp_ns: int) -> None:
+        """Tell of a frame that came but was dropped: it is no silence of the camera.
+
+        Between two frames with dropped ones at most `MOST_BRIDGED` steps are filled in, and none
+        while frames were dropped before the last frame too: bridging costs as much as a frame, so
+        it would make an overloaded consumer drop more.
+
+        Args:
+            stamp_ns: its stamp; to be told before the `push_frame` of a newer frame.
+        """
+        self.counts['frame.dropped'] += 1
+        self._count_rate(self._arrivals.add_dropped(stamp_ns))
+
+    @property
+    def camera_rate_hz(self) -> float | None:
+        """The camera's rate by the median of its last 50 periods; None before the fifth."""
+        return self._arrivals.rate_hz
+
     def push_rejection(self, kind: str, error: RejectedInput, stamp_ns: int) -> None:
         """Report an input that was refused before it became a frame or a command."""
-        self._refuse(kind, error.reason, stamp_ns, error.detail)
+        self._refuse(Rejection(kind, error.reason, stamp_ns, error.detail))
 
     def reset(self, reason: ResetReason) -> None:
         """Start afresh with the next step: index 0, twists integrated from zero."""
@@ -213,38 +219,51 @@ class StepSynchronizer:
     def _give_out(self, waiting: _Waiting) -> None:
         frame = waiting.frame
         last_ns = self._last_step_ns
+        dropped = self._arrivals.dropped_between(last_ns, frame.stamp_ns)
         if waiting.jumped:
             self._reset = ResetReason.CLOCK_JUMP
-        elif last_ns is not None and frame.stamp_ns - last_ns > self._gap_ns:
+        elif last_ns is not None and self._silence_ns(last_ns, dropped, frame) > self._gap_ns:
             self._reset = self._reset or ResetReason.GAP
         if self._reset is not None:
             last_ns = self._last_step_ns = None
             for track in self._tracks:
                 track.reset(frame.stamp_ns + self._lead_ns)
         if self._raw_action(frame.stamp_ns) is None:
-            return self._refuse(
-                'frame',
-                RejectReason.NO_ACTION,
-                frame.stamp_ns,
-                'no command yet from ' + ', '.join(self._silent_topics(frame.stamp_ns)),
-            )
+            topics = ', '.join(self._silent_topics(frame.stamp_ns))
+            detail = f'no command yet from {topics}'
+            return self._refuse(Rejection('frame', RejectReason.NO_ACTION, frame.stamp_ns, detail))
         if last_ns is not None:
-            periods = max(1, round((frame.stamp_ns - last_ns) / self._period_ns))
+            absent = max(0, round((frame.stamp_ns - last_ns) / self._period_ns) - 1)
+            bridged = absent
+            if dropped:
+                bridged = 0 if self._overloaded else min(absent, MOST_BRIDGED)
+            if absent > bridged:
+                self.counts['frame.unbridged'] += absent - bridged
+            periods = bridged + 1
             for k in range(1, periods):
                 self.counts['frame.missing'] += 1
                 self._append_step(None, last_ns + (frame.stamp_ns - last_ns) * k // periods)
         self._append_step(frame, frame.stamp_ns)
+        self._overloaded = bool(dropped)
         return None
 
+    @staticmethod
+    def _silence_ns(last_ns: int, dropped: list[int], frame: Frame) -> int:
+        """Return the longest time without a frame since the last step."""
+        stamps = [last_ns, *dropped, frame.stamp_ns]
+        return max(after - before for before, after in pairwise(stamps))
+
     def _append_step(self, frame: Frame | None, stamp_ns: int) -> None:
+        action_A = self._action(stamp_ns)
+        prev_ns = self._last_step_ns
+        prev_A = action_A if prev_ns is None else self._action(prev_ns)
+        clipped = self.contract.count_clipped(self._known_action(stamp_ns))
+        # Nothing has changed so far: an error above leaves a reset that is due in place.
         reset, self._reset = self._reset, None
         if reset is not None:
             self._index = 0
             self.counts[f'reset.{reset.value}'] += 1
-        action_A = self._action(stamp_ns)
-        prev_ns = self._last_step_ns
-        prev_A = action_A if prev_ns is None else self._action(prev_ns)
-        self.counts['action.clipped'] += self.contract.count_clipped(self._known_action(stamp_ns))
+        self.counts['action.clipped'] += clipped
         self._done.append(Step(frame, prev_A, action_A, stamp_ns, self._index, reset))
         self._index += 1
         self._last_step_ns = stamp_ns
@@ -271,24 +290,10 @@ class StepSynchronizer:
             source.topic for source, track in pairs if track.at(stamp_ns + self._lead_ns) is None
         ]
 
-    def _refuse_order(self, stamp_ns: int, newest_ns: int) -> None:
-        late_ms = (newest_ns - stamp_ns) / 1e6
-        if stamp_ns == newest_ns:
-            self._refuse(
-                'frame', RejectReason.DUPLICATE_STAMP, stamp_ns, f'stamp {stamp_ns} ns again'
-            )
-        elif stamp_ns < newest_ns:
-            self._refuse(
-                'frame', RejectReason.BACKWARD_STAMP, stamp_ns, f'{late_ms:.3f} ms backwards'
-            )
-        else:
-            self._refuse(
-                'frame',
-                RejectReason.TOO_SOON,
-                stamp_ns,
-                f'{-late_ms:.3f} ms after the last, expected about {self._period_ns / 1e6:.3f} ms',
-            )
+    def _count_rate(self, off: bool) -> None:
+        if off:
+            self.counts['frame.rate_off'] += 1
 
-    def _refuse(self, kind: str, reason: RejectReason, stamp_ns: int, detail: str) -> None:
-        self.counts[f'{kind}.{reason.value}'] += 1
-        self._done.append(Rejection(kind, reason, stamp_ns, detail))
+    def _refuse(self, rejection: Rejection) -> None:
+        self.counts[f'{rejection.kind}.{rejection.reason.value}'] += 1
+        self._done.append(rejection)

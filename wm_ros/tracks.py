@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wm_ros.messages import Command, CommandValues
+from wm_ros.rejection import RejectReason
 from wm_ros.sources import POSE_ENTRIES, TWIST_TYPES, ActionSource
 
 Matrix = npt.NDArray[np.float64]
@@ -34,48 +35,62 @@ class CommandTrack:
     def __init__(self) -> None:
         self.newest_ns: int | None = None  # newest stamp received; a plan counts with its start
         self._commands: list[Command] = []
-        self._after_jump: list[Command] = []
+        self._after_jump: list[Command] = []  # of a clock that may have jumped backwards
+        self._newest_after_ns: int | None = None  # as newest_ns, of `_after_jump`
+        self._backward_since_ns = 0  # receipt of the first of them
 
-    def push(self, commands: tuple[Command, ...], jump_ns: int) -> str | None:
+    def push(
+        self, commands: tuple[Command, ...], jump_ns: int, receive_ns: int | None = None
+    ) -> RejectReason | str | None:
         """Add one message's commands; a plan replaces what was planned from its start on.
+
+        Commands further behind the newest than `jump_ns` are held back. Once nothing else has
+        come for `jump_ns`, their clock is the source's new clock, and what was received by the old
+        one is forgotten. A frame that jumps backwards takes them over at once (`jump`).
 
         Args:
             commands: in the order of their stamps.
-            jump_ns: a stamp this far behind the newest may belong to a clock that jumped.
+            jump_ns: how far a stamp may run backwards, and how long until a clock is believed.
+            receive_ns: time of receipt; None to go by the stamps.
 
         Returns:
-            `duplicate` or `backward` when the first stamp repeats or precedes one already held.
+            None, or what is odd: `duplicate` or `backward` when the first stamp repeats or
+            precedes one already held, BACKWARD_STAMP when the commands were held back,
+            `clock_jump` when a new clock begins with them.
         """
         first_ns = commands[0].stamp_ns
+        if self.newest_ns is not None and first_ns < self.newest_ns - jump_ns:
+            return self._push_backward(commands, jump_ns, receive_ns)
+        self._forget_after_jump()
         note = None
         if self.newest_ns is not None and first_ns < self.newest_ns:
             note = 'backward'
         elif first_ns == self.newest_ns:
             note = 'duplicate'
-        if (
-            note == 'backward'
-            and self.newest_ns is not None
-            and first_ns < self.newest_ns - jump_ns
-        ):
-            self._after_jump.extend(commands)
-            del self._after_jump[:-MOST_COMMANDS]
-            return note
-        self._after_jump.clear()
-        if commands[0].planned:
-            self._commands = [held for held in self._commands if held.stamp_ns < first_ns]
-        for command in commands:
-            self._insert(command)
+        self._commands = _merged(self._commands, commands)
         if len(self._commands) > MOST_COMMANDS:
             self.forget(self._commands[MOST_COMMANDS // 2].stamp_ns)
         self.newest_ns = first_ns if self.newest_ns is None else max(self.newest_ns, first_ns)
         return note
 
-    def _insert(self, command: Command) -> None:
-        place = bisect.bisect_left(self._commands, command.stamp_ns, key=_stamp)
-        if place < len(self._commands) and self._commands[place].stamp_ns == command.stamp_ns:
-            self._commands[place] = command
-        else:
-            self._commands.insert(place, command)
+    def _push_backward(
+        self, commands: tuple[Command, ...], jump_ns: int, receive_ns: int | None
+    ) -> RejectReason | str:
+        first_ns = commands[0].stamp_ns
+        now_ns = first_ns if receive_ns is None else receive_ns
+        if self._newest_after_ns is None or now_ns < self._backward_since_ns:
+            self._backward_since_ns = now_ns
+        self._newest_after_ns = max(first_ns, self._newest_after_ns or 0)
+        self._after_jump = _merged(self._after_jump, commands)
+        del self._after_jump[:-MOST_COMMANDS]
+        if now_ns - self._backward_since_ns < jump_ns:
+            return RejectReason.BACKWARD_STAMP
+        self._commands, self.newest_ns = self._after_jump, self._newest_after_ns
+        self._forget_after_jump()
+        return 'clock_jump'
+
+    def _forget_after_jump(self) -> None:
+        self._after_jump, self._newest_after_ns = [], None
 
     def _in_force(self, at_ns: int) -> Command | None:
         place = bisect.bisect_right(self._commands, at_ns, key=_stamp)
@@ -94,9 +109,11 @@ class CommandTrack:
     def jump(self, latest_ns: int) -> None:
         """Follow a clock that jumped backwards: forget all commands after `latest_ns`."""
         kept = [held for held in self._commands if held.stamp_ns <= latest_ns]
+        newest = [kept[-1].stamp_ns] if kept else []
+        newest += [self._newest_after_ns] if self._newest_after_ns is not None else []
         self._commands = sorted(kept + self._after_jump, key=_stamp)
-        self._after_jump = []
-        self.newest_ns = self._commands[-1].stamp_ns if self._commands else None
+        self.newest_ns = max(newest, default=None)
+        self._forget_after_jump()
 
     def reset(self, at_ns: int) -> None:
         """Start afresh at an instant. Absolute commands stay in force."""
@@ -161,6 +178,19 @@ class TwistTrack(CommandTrack):
         if self._in_body:
             return (position_3 + rotation_33 @ half_33 @ linear_3 * time_s, rotation_33 @ whole_33)
         return (position_3 + linear_3 * time_s, whole_33 @ rotation_33)
+
+
+def _merged(held: list[Command], commands: tuple[Command, ...]) -> list[Command]:
+    """Add one message's commands to others; both in the order of their stamps."""
+    if commands[0].planned:
+        held = [command for command in held if command.stamp_ns < commands[0].stamp_ns]
+    for command in commands:
+        place = bisect.bisect_left(held, command.stamp_ns, key=_stamp)
+        if place < len(held) and held[place].stamp_ns == command.stamp_ns:
+            held[place] = command
+        else:
+            held.insert(place, command)
+    return held
 
 
 def _stamp(command: Command) -> int:

@@ -17,6 +17,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from wm_ros.bag import BagError, BagRecorder, bag_info, iter_steps, recover, ros_types
 from wm_ros.bag.stream import StreamRecorder, action_bytes, header, image_bytes
 from wm_ros.bag.types import message_folder
+from wm_ros.cli import main
 from wm_ros.contract import StreamContract, find_contract
 from wm_ros.datatypes import ResetReason, Step
 from wm_ros.feed import MessageFeed
@@ -163,6 +164,23 @@ def test_bad_messages_are_refused_counted_and_the_rest_is_read(
     ]
     assert sorted(f'{one.kind}.{one.reason.value}' for one in refused) == wanted
     assert all(counts[name] == 1 for name in wanted)
+
+
+def test_a_camera_of_another_rate_shows_in_the_counts(
+    tmp_path: Path, contract: StreamContract, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A 30 Hz camera under the 25 Hz contract, for four seconds."""
+    messages = []
+    for i, (_, image_HWC, action_A) in enumerate(content(121)):
+        at = T0 + i * 1_000_000_000 // 30
+        messages.append(('/command', ACTION, action_bytes(action_A, at), at))
+        messages.append(('/camera/image_raw', IMAGE, image_bytes(image_HWC, at), at))
+    bag = write_messages(tmp_path / 'bag', messages)
+    counts: Counter[str] = Counter()
+    assert len(list(iter_steps(bag, contract, counts=counts))) == 121
+    assert +counts == Counter({'frame.rate_off': 4, 'reset.start': 1})
+    assert main(['bag', 'steps', str(bag), '--contract', 'tabletop']) == 0
+    assert '  frame.rate_off 4\n' in capsys.readouterr().out
 
 
 def test_a_reset_message_in_the_bag_resets(tmp_path: Path, contract: StreamContract) -> None:

@@ -345,7 +345,7 @@ def test_one_command_from_long_ago_is_no_clock_jump() -> None:
     events.insert(4, (T0 + PERIOD_NS, 'action', 0, -1.0, MS))
     sync = StepSynchronizer(make_contract())
     assert values(steps_of(run(sync, events))) == [(0, 0), (0, 0.5), (0.5, 0.5), (0.5, 0.5)]
-    assert sync.counts['action.backward'] == 1
+    assert sync.counts['action.backward_stamp'] == 1
     sync.push_frame(frame(2 * MS), 2 * MS)
     assert reasons_of(sync.poll(END_OF_STREAM_NS)) == [RejectReason.NO_ACTION]
 
