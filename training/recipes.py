@@ -105,7 +105,7 @@ TINY = Recipe(
     practice_frames=600,
     tokenizer=TokenizerStage(frames=6000, steps=500, batch=64, rate=3e-3),
     teachers=(TeacherStage(steps=550, event_share=0.75),),
-    student=StudentStage(steps=60),
+    student=StudentStage(steps=60, rate=2e-4),
     probe_clips=32,
 )
 
@@ -143,7 +143,16 @@ TABLETOP = Recipe(
             event_share=0.7,
         ),
     ),
-    student=StudentStage(steps=500, clips=6, frames=512, loss_frames=24, ahead=4),
+    student=StudentStage(
+        method='ode',
+        steps=240,
+        clips=6,
+        frames=1024,
+        loss_frames=32,
+        ahead=4,
+        rate=2e-4,
+        ema=0.98,
+    ),
 )
 
 # Name, action width and image size come from the robot's contract: `real_recipe`.
