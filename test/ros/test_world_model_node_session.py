@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,21 @@ def test_the_slot_keeps_the_newest_frame_and_every_command() -> None:
     taken = inbox.take(0.0)
     assert taken.frame.frame.stamp_ns == START_NS + 2 * PERIOD_NS
     assert len(taken.commands) == 3 and inbox.dropped_frames == 2
+    assert taken.dropped_ns == (START_NS, START_NS + PERIOD_NS)
     assert inbox.take(0.0) == Mail()
+
+
+def test_frames_that_we_dropped_are_no_gap_of_the_camera(session: Session) -> None:
+    gap = round(CONTRACT.reset.gap_s * 1e9) // PERIOD_NS + 5
+    session.put(mail(0))
+    assert len(advance(session, 0)) == 1
+    late = mail(gap)
+    session.put(replace(late, dropped_ns=tuple(START_NS + i * PERIOD_NS for i in range(1, gap))))
+    assert advance(session, gap * PERIOD_NS)
+    assert session.statistics.last_reset == ResetReason.START, 'overload must not cost the memory'
+    session.put(mail(3 * gap))
+    assert advance(session, 3 * gap * PERIOD_NS)
+    assert session.statistics.last_reset == ResetReason.GAP, 'a silent camera is a gap'
 
 
 def test_a_frame_runs_each_graph_once(session: Session) -> None:

@@ -54,12 +54,13 @@ class Restart:
 
 @dataclass(frozen=True)
 class Mail:
-    """Everything that has come since the last look."""
+    """Everything that has come since the last look; `dropped_ns` are stamps of dropped frames."""
 
     frame: ArrivedFrame | None = None
     commands: tuple[ArrivedCommands, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     restart: Restart | None = None
+    dropped_ns: tuple[int, ...] = ()
 
 
 @dataclass
@@ -77,13 +78,16 @@ class Inbox:
     _frame: ArrivedFrame | None = None
     _commands: deque[ArrivedCommands] = field(default_factory=lambda: deque(maxlen=MOST_COMMANDS))
     _refusals: deque[Refusal] = field(default_factory=lambda: deque(maxlen=MOST_COMMANDS))
+    _dropped_ns: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_COMMANDS))
     _restart: Restart | None = None
     _closed: bool = False
 
     def put_frame(self, frame: ArrivedFrame) -> None:
         """Leave a frame; one that is still here is dropped."""
         with self._ready:
-            self.dropped_frames += self._frame is not None
+            if self._frame is not None:
+                self.dropped_frames += 1
+                self._dropped_ns.append(self._frame.frame.stamp_ns)
             self._frame = frame
             self._ready.notify()
 
@@ -127,10 +131,16 @@ class Inbox:
         with self._ready:
             if not (self._closed or self._anything()):
                 self._ready.wait(timeout_s)
-            mail = Mail(self._frame, tuple(self._commands), tuple(self._refusals), self._restart)
+            mail = Mail(
+                self._frame,
+                tuple(self._commands),
+                tuple(self._refusals),
+                self._restart,
+                tuple(self._dropped_ns),
+            )
             self._frame = self._restart = None
-            self._commands.clear()
-            self._refusals.clear()
+            for queue in (self._commands, self._refusals, self._dropped_ns):
+                queue.clear()
             return mail
 
     def _anything(self) -> bool:

@@ -79,6 +79,9 @@ class Session:
             self.synchronizer.push_rejection(refusal.kind, refusal.error, refusal.stamp_ns)
         for item in mail.commands:
             self.synchronizer.push_commands(item.source_index, item.commands, item.receive_ns)
+        # They arrived, we were late: no reason to believe that the camera had a gap.
+        for stamp_ns in mail.dropped_ns:
+            self.synchronizer.push_dropped(stamp_ns)
         if mail.frame is not None:
             arrived = mail.frame
             self._clock_ns = arrived.receive_ns - arrived.monotonic_ns
@@ -90,9 +93,10 @@ class Session:
     @property
     def next_memory(self) -> MemoryState:
         """The memory that the next frame will find, a restart that is due included."""
-        if self._wish is None:
+        wish = self._wish  # read once: services ask from another thread
+        if wish is None:
             return self.memory
-        return self._wish.memory or self.model.reset()
+        return wish.memory or self.model.reset()
 
     def restart(self, wish: Restart) -> None:
         """Start afresh with the next frame."""
