@@ -105,7 +105,7 @@ TINY = Recipe(
     practice_frames=600,
     tokenizer=TokenizerStage(frames=6000, steps=500, batch=64, rate=3e-3),
     teachers=(TeacherStage(steps=550, event_share=0.75),),
-    student=StudentStage(steps=60, rate=2e-4),
+    student=StudentStage(method='ode', steps=40, rate=2e-4, ema=0.9),
     probe_clips=32,
 )
 
