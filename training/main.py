@@ -10,6 +10,7 @@ nothing.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import shutil
@@ -359,6 +360,17 @@ def default_bags() -> Path:
     return Path(os.environ.get('WM_ROS_G1_BOTTLE', beside))
 
 
+def keep_freed_memory() -> None:
+    """Tell glibc's malloc to keep what is freed: a training step frees gigabytes that the next
+    one takes again, and faulting those pages in anew was 30 % of a long step (0.83 -> 0.58 s).
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:  # glibc's own; other C libraries are left as they are
+        never_map, trim_threshold = (-4, 0), (-1, -1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
+        mallopt(*never_map)
+        mallopt(*trim_threshold)
+
+
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(
@@ -383,6 +395,7 @@ def main() -> None:
         '--hold-out', default='episode_001', help='bag folders kept apart, comma separated'
     )
     args = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(args.threads)
     shipped = REPOSITORY / 'packages'
     args.packages = args.packages or (
