@@ -193,8 +193,8 @@ def table() -> Iterator[TableTop]:
 
 def test_forks_share_the_history_and_are_what_the_simulator_does(table: TableTop) -> None:
     plan = plan_episode('free', 10_000_001, frames=counterfactual.EPISODE_FRAMES)
-    made = counterfactual.make_fork(plan, table, np.random.default_rng(3))
-    again = counterfactual.make_fork(plan, table, np.random.default_rng(3))
+    made = counterfactual.make_forks(plan, table, np.random.default_rng(3))[-1]
+    again = counterfactual.make_forks(plan, table, np.random.default_rng(3))[-1]
     assert np.array_equal(made.futures_2HWC, again.futures_2HWC)
     assert len(made.history_TA) == len(made.history_THWC) - 1
     low, high = np.asarray(ACTION_LIMITS).T
@@ -208,7 +208,30 @@ def test_forks_share_the_history_and_are_what_the_simulator_does(table: TableTop
         for action in actions:
             table.step(((action + 1) / 2 * (high - low) + low).astype(np.float32))
         assert np.abs(table.render().astype(int) - future).mean() < 0.5
-    assert (made.futures_2HWC[0] != made.futures_2HWC[1]).any(-1).mean() >= 0.01
+
+
+def test_every_episode_gives_a_visible_pair_beside_its_first(table: TableTop) -> None:
+    counts = dict.fromkeys(counterfactual.KINDS, 0)
+    for kind in counterfactual.KINDS:
+        for seed in range(10_000_000, 10_000_004):
+            plan = plan_episode(kind, seed, frames=counterfactual.EPISODE_FRAMES)
+            forks = counterfactual.make_forks(plan, table, np.random.default_rng([seed, 1]))
+            shares = [(f.futures_2HWC[0] != f.futures_2HWC[1]).any(-1).mean() for f in forks]
+            assert [fork.first for fork in forks] == [True, False][: len(forks)]
+            assert shares == [fork.differing_share for fork in forks]
+            assert shares[0] >= 0.01 and shares[-1] >= 0.05
+            assert len(forks) == 1 or (len(forks) == 2 and shares[0] < 0.05)
+            counts[kind] += len(forks) == 2
+    assert counts['free'] > 0, 'no first pair below 5 %: the two figures are never told apart'
+
+
+def test_an_episode_without_visible_pair_is_refused(
+    table: TableTop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counterfactual, 'VISIBLE_SHARE', 0.95)
+    plan = plan_episode('free', 10_000_001, frames=counterfactual.EPISODE_FRAMES)
+    with pytest.raises(ValueError, match='free 10000001: no two futures that differ in 95%'):
+        counterfactual.make_forks(plan, table, np.random.default_rng(3))
 
 
 def test_actions_are_scaled_as_the_contract_scales_them() -> None:
@@ -299,8 +322,11 @@ def gathered() -> figures.Gathered:
         )
     choices = {'model': (1.0, 1.0), 'hold_last': (1.0, 0.0), 'shifted': (1.0, 0.5)}
     found.action['ttt'] = [
-        ForkOutcome('free', i, choices, (np.zeros((64, 64, 3), np.uint8),) * 4) for i in range(3)
-    ]
+        ForkOutcome(kind, i, choices, first, share, (np.zeros((64, 64, 3), np.uint8),) * 4)
+        for i, (kind, first, share) in enumerate(
+            [('free', True, 0.06), ('free', False, 0.05), ('push', True, 0.2)]
+        )
+    ] + [ForkOutcome('free', 1, choices | {'model': (0.0, 0.0)}, True, 0.049)]
     return found
 
 
@@ -338,6 +364,11 @@ def test_figures_have_the_keys_of_the_issue(measured: dict) -> None:
         assert set(measured[key]['model']) == {'1', '5', '10', '25'}
     extras = measured['extras']
     assert measured['action_2afc'] == 1.0 and extras['action_2afc_shifted'] == 0.75
+    assert extras['action_pairs_by_kind'] == {'free': 2, 'push': 1}
+    assert extras['action_2afc_from_1_percent'] == pytest.approx(2 / 3)
+    assert extras['action_2afc_from_1_percent_by_kind'] == {'free': 0.5, 'push': 1.0}
+    assert extras['action_pairs_from_1_percent'] == extras['action_pairs'] == 3
+    assert 'action_2afc_from_1_percent' in extras['action_mask']
     assert 0.85 <= extras['recall_2afc_lower']['ttt']['250'] < 0.95
     assert extras['commit_error']['ttt']['250'] == pytest.approx(0.03)
     assert extras['fp32']['pairs'] == 1 and extras['fp32']['recall_2afc']['ttt']['48'] == 1.0
@@ -366,6 +397,8 @@ def test_tables_and_page_show_the_figures(
     text = quality.write(measured, gathered, tmp_path)
     assert '| ttt | 0.950 (' in text and '| none | 0.500 | 0.500' in text
     assert '| model | 24.8 / 0.62 |' in text and 'commit abc' in text
+    assert 'free 1.000 of 2 pairs, push 1.000 of 1 pairs' in text
+    assert 'differ in 1 % or more: 0.667 (free 0.500 of 2 pairs' in text
     assert json.loads((tmp_path / 'quality.json').read_text())['pairs'] == 20
     page = (tmp_path / 'quality.html').read_text()
     assert page.count('data:image/png;base64,') >= 7

@@ -136,7 +136,7 @@ class Bench:
 
     def _horizon(self, job: Job) -> Result:
         plan = plan_episode(job.kind, job.seed, frames=horizons.EPISODE_FRAMES)
-        film = horizons.play(plan, self._table, horizons.EPISODE_FRAMES)
+        film, _ = horizons.play(plan, self._table)
         result = Result(job)
         for arm in self._of(job):
             rng = np.random.default_rng([job.seed, 0])
@@ -147,12 +147,13 @@ class Bench:
 
     def _action(self, job: Job) -> Result:
         plan = plan_episode(job.kind, job.seed, frames=counterfactual.EPISODE_FRAMES)
-        fork = counterfactual.make_fork(plan, self._table, np.random.default_rng([job.seed, 1]))
+        forks = counterfactual.make_forks(plan, self._table, np.random.default_rng([job.seed, 1]))
         result = Result(job)
         for arm in self._of(job):
             rng = np.random.default_rng([job.seed, 2])
             result.action[arm.name] = [
                 counterfactual.run_fork(arm.subject, fork, rng, keep_pictures=job.keep_pictures)
+                for fork in forks
             ]
         return result
 

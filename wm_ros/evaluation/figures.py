@@ -14,7 +14,7 @@ import numpy as np
 
 from wm_ros.evaluation import horizons
 from wm_ros.evaluation.bench import Result
-from wm_ros.evaluation.counterfactual import VARIANTS, ForkOutcome
+from wm_ros.evaluation.counterfactual import MASK_NOTE, VARIANTS, ForkOutcome
 from wm_ros.evaluation.horizons import HorizonSample
 from wm_ros.evaluation.metrics import bootstrap_lower
 from wm_ros.evaluation.recall import RecallOutcome
@@ -52,7 +52,7 @@ class Gathered:
         for samples in self.horizon.values():
             samples.sort(key=lambda s: (s.kind, s.seed, s.anchor, s.horizon))
         for forks in self.action.values():
-            forks.sort(key=lambda f: (f.kind, f.seed))
+            forks.sort(key=lambda f: (f.kind, f.seed, not f.first))
 
 
 def by_arm_and(
@@ -80,7 +80,8 @@ def quality_figures(gathered: Gathered, seed: int) -> dict[str, Any]:
     recall = gathered.recall
     shown = {arm: outcomes for arm, outcomes in recall.items() if arm != CHECK_ARM}
     samples = gathered.horizon[MAIN_ARM]
-    action = [outcome.score() for outcome in gathered.action[MAIN_ARM]]
+    visible = [outcome for outcome in gathered.action[MAIN_ARM] if outcome.visible]
+    first = [outcome for outcome in gathered.action[MAIN_ARM] if outcome.first]
     extras: dict[str, Any] = {
         'recall_2afc_lower': _by_lag(shown, lambda group: _lower([o.score for o in group], seed)),
         'identify_lower': _by_lag(
@@ -100,12 +101,14 @@ def quality_figures(gathered: Gathered, seed: int) -> dict[str, Any]:
             for h in horizons.HORIZONS
         },
         'anchors': len(samples) // len(horizons.HORIZONS),
-        'action_2afc_lower': _lower(action, seed),
+        **_action(visible, '', seed),
         **{
-            f'action_2afc_{variant}': _mean(o.score(variant) for o in gathered.action[MAIN_ARM])
+            f'action_2afc_{variant}': _mean(o.score(variant) for o in visible)
             for variant in VARIANTS[1:]
         },
-        'action_pairs': len(action),
+        'action_2afc_from_1_percent': _fork_score(first),
+        **_action(first, '_from_1_percent', seed),
+        'action_mask': MASK_NOTE,
     }
     if CHECK_ARM in recall:
         extras['fp32'] = _check(gathered)
@@ -114,7 +117,7 @@ def quality_figures(gathered: Gathered, seed: int) -> dict[str, Any]:
         'identify': _by_lag(shown, lambda group: _mean(o.identified for o in group)),
         'psnr': horizons.means(samples, 'psnr'),
         'ssim': horizons.means(samples, 'ssim'),
-        'action_2afc': _mean(action),
+        'action_2afc': _fork_score(visible),
         'extras': extras,
     }
 
@@ -139,7 +142,9 @@ def _check(gathered: Gathered) -> dict[str, Any]:
     if CHECK_ARM in gathered.action:
         forks = {(o.kind, o.seed) for o in gathered.action[CHECK_ARM]}
         figures['action_2afc'] = {
-            arm: _mean(o.score() for o in gathered.action[arm] if (o.kind, o.seed) in forks)
+            arm: _fork_score(
+                [o for o in gathered.action[arm] if o.visible and (o.kind, o.seed) in forks]
+            )
             for arm in (CHECK_ARM, MAIN_ARM)
         }
     return figures
@@ -184,6 +189,23 @@ def _mean(values: Iterable[Any]) -> float:
 
 def _mean_score(outcomes: Sequence[RecallOutcome]) -> float:
     return _mean(outcome.score for outcome in outcomes)
+
+
+def _fork_score(outcomes: Sequence[ForkOutcome]) -> float:
+    return _mean(outcome.score() for outcome in outcomes)
+
+
+def _action(outcomes: Sequence[ForkOutcome], suffix: str, seed: int) -> dict[str, Any]:
+    """Return lower bound and number of pairs, and score and pairs by kind of episode."""
+    groups: dict[str, list[ForkOutcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(outcome.kind, []).append(outcome)
+    return {
+        f'action_2afc{suffix}_lower': _lower([o.score() for o in outcomes], seed),
+        f'action_2afc{suffix}_by_kind': {kind: _fork_score(groups[kind]) for kind in groups},
+        f'action_pairs{suffix}': len(outcomes),
+        f'action_pairs{suffix}_by_kind': {kind: len(groups[kind]) for kind in groups},
+    }
 
 
 def _lower(scores: Sequence[float], seed: int) -> float:

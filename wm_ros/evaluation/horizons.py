@@ -66,14 +66,15 @@ class Film:
         return np.concatenate([self.actions_TA[:1], self.actions_TA[:-1]])
 
 
-def play(plan: EpisodePlan, table: TableTop, frames: int) -> Film:
-    """Render the first frames of a plan."""
-    images = []
+def play(plan: EpisodePlan, table: TableTop) -> tuple[Film, list[metrics.DoubleArray]]:
+    """Render a plan; return it beside the simulator's state at every frame."""
+    images, states = [], []
     table.reset(plan.layout)
-    for t in range(frames):
+    for action_A in plan.actions_TA:
         images.append(table.render())
-        table.step(plan.actions_TA[t])
-    return Film(plan.kind, plan.seed, np.stack(images), normalise(plan.actions_TA[:frames]))
+        states.append(table.state())
+        table.step(action_A)
+    return Film(plan.kind, plan.seed, np.stack(images), normalise(plan.actions_TA)), states
 
 
 def measure(

@@ -174,7 +174,10 @@ def write(figures: dict[str, Any], gathered: Gathered, out: Path) -> str:
     wrong = [o for o in gathered.recall[MAIN_ARM] if o.score < 1 and o.pictures]
     if wrong:
         sheets[f'{MAIN_ARM}: not recalled'] = reveals(wrong)
-    sheets['two futures from one state'] = futures(gathered.action[MAIN_ARM])
+    pairs = gathered.action[MAIN_ARM]
+    sheets['two futures from one state'] = futures([o for o in pairs if o.visible])
+    if small := [o for o in pairs if not o.visible and o.pictures]:
+        sheets['two futures that differ in less than 5 percent'] = futures(small)
     for title, sheet in sheets.items():
         (out / f'{title.replace(": ", "_").replace(" ", "_")}.png').write_bytes(png(sheet))
     write_page(out / 'quality.html', figures, sheets)

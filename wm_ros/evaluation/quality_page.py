@@ -73,10 +73,12 @@ def markdown(figures: dict[str, Any]) -> str:
         )
     lines += [
         '',
-        f'Nearer its own future of two, 10 frames ahead: {figures["action_2afc"]:.3f} '
-        f'(lower bound {extras["action_2afc_lower"]:.3f}; last command held '
-        f'{extras["action_2afc_hold_last"]:.3f}, commands 5 frames late '
-        f'{extras["action_2afc_shifted"]:.3f}; {extras["action_pairs"]} pairs).',
+        'Nearer its own future of two that differ in 5 % of the frame or more, 10 frames ahead: '
+        f'{figures["action_2afc"]:.3f} (lower bound {extras["action_2afc_lower"]:.3f}; '
+        f'{_by_kind(extras, "")}; last command held {extras["action_2afc_hold_last"]:.3f}, '
+        f'commands 5 frames late {extras["action_2afc_shifted"]:.3f}). Of the first two of each '
+        f'episode that differ in 1 % or more: {extras["action_2afc_from_1_percent"]:.3f} '
+        f'({_by_kind(extras, "_from_1_percent")}).',
     ]
     if 'fp32' in extras:
         check = extras['fp32']
@@ -95,6 +97,13 @@ def markdown(figures: dict[str, Any]) -> str:
         f'{extras["machine"]}.',
     ]
     return '\n'.join(lines) + '\n'
+
+
+def _by_kind(extras: dict[str, Any], suffix: str) -> str:
+    """Return the action test by kind of episode, as text: score of how many pairs."""
+    pairs = extras[f'action_pairs{suffix}_by_kind']
+    scores = extras[f'action_2afc{suffix}_by_kind']
+    return ', '.join(f'{kind} {scores[kind]:.3f} of {pairs[kind]} pairs' for kind in scores)
 
 
 def put_into(path: Path, text: str) -> None:
