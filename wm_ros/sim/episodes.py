@@ -70,8 +70,9 @@ def plan_episode(kind: str, seed: int, frames: int | None = None) -> EpisodePlan
     length = DEFAULT_FRAMES[kind] if frames is None else frames
     if length < 1:
         raise ValueError(f'{length} frames asked for: expected 1 or more')
-    pushes = kind == 'push'
-    script = Script(layout, rng, push_share=0.9 if pushes else 0.35, sideways=pushes)
+    pushes, reaches = kind == 'push', kind in ('push', 'free')
+    script = Script(layout, rng, push_share=0.5 if pushes else 0.35, sideways=pushes,
+                    reach_share=0.8 if reaches else 0.0)
     {'practice': practise, 'free': roam, 'push': push_about}[kind](script, length)
     return finish(kind, seed, layout, script, length)
 

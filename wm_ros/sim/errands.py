@@ -18,6 +18,7 @@ BACK_Y_M = (0.105, 0.16)
 BACK_LANE_Y_M = 0.115
 FRONT_Y_M = 0.09
 CARRY_Z_M = 0.20
+REACH_Z_M = 0.32
 PUSH_Z_M = 0.025
 REACH_M = w.BLOCK_HALF_M + w.TIP_RADIUS_M + 0.012
 
@@ -34,6 +35,17 @@ class Arm:
         goal = (rng.uniform(-0.21, 0.21), rng.uniform(*BACK_Y_M), rng.uniform(0.03, 0.22))
         self._command['gripper'] = float(rng.integers(0, 5)) / 4
         yield from self._go(goal, rng.uniform(0.02, w.ARM_STEP_M))
+        for _ in range(int(rng.integers(0, 3))):
+            yield
+
+    def reach(self) -> Iterator[None]:
+        """Go straight to some place anywhere in the workspace and stay for a moment."""
+        rng = self._rng
+        (x_low, x_high), (y_low, y_high), (z_low, _) = w.ACTION_LIMITS[:3]
+        goal = (rng.uniform(x_low, x_high), rng.uniform(y_low, y_high),
+                rng.uniform(z_low, REACH_Z_M))
+        self._command['gripper'] = float(rng.integers(0, 5)) / 4
+        yield from self._go(goal, rng.uniform(0.01, w.ARM_STEP_M))
         for _ in range(int(rng.integers(0, 3))):
             yield
 

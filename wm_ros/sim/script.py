@@ -30,13 +30,15 @@ class Script:
     """Grows an action sequence; every `tick` is one frame."""
 
     def __init__(self, layout: w.Layout, rng: np.random.Generator, push_share: float = 0.35,
-                 sideways: bool = False) -> None:
+                 sideways: bool = False, reach_share: float = 0.0) -> None:
         """Start with everything closed.
 
         Args:
             rng: the only source of chance.
             push_share: how many of the arm's errands push the block.
             sideways: push left and right too; the hand may then cover a fact: open nothing.
+            reach_share: how many of the errands that do not push go anywhere in the workspace
+                while everything is closed.
         """
         self.rng = rng
         self._state = w.start_state(layout)
@@ -47,7 +49,8 @@ class Script:
         self._command.update(x=w.HOME_M[0], y=w.HOME_M[1], z=w.HOME_M[2], gripper=1.0)
         self._arm = Arm(self._command, rng)
         self._errand: Iterator[None] = iter(())
-        self._push_share, self._sideways, self._may_push = push_share, sideways, True
+        self._push_share, self._sideways, self._reach_share = push_share, sideways, reach_share
+        self._may_push = True
 
     @property
     def frame(self) -> int:
@@ -94,7 +97,7 @@ class Script:
             x = w.CUP_X_M[int(fact[-1])]
             frames, self._errand = self._arm.frames_to_lid(x), self._arm.hold_lid(x)
             self.wait(frames)
-        elif fact.startswith('cup'):
+        elif fact.startswith('cup') or self._reach_share:
             self._may_push = False
             if self._command['y'] < FRONT_Y_M:
                 self._errand = self._arm.retreat()
@@ -170,4 +173,7 @@ class Script:
             if self._sideways and self.rng.random() < 0.5:
                 return self._arm.push_sideways(*pose)
             return self._arm.push(*pose)
+        # No reach, no draw: kinds without it keep the episodes that their seeds always gave.
+        if self._reach_share and self._may_push and self.rng.random() < self._reach_share:
+            return self._arm.reach()
         return self._arm.wander()
