@@ -2,8 +2,8 @@
 exporter's notes.
 
 Weights that are exact in fp16 are stored so and cast to float32 by the graph (engines fold the
-cast when they load); `round_to_fp16` makes a module's weights exact beforehand, so that nothing is
-lost in the file.
+cast when they load); `models.rounding` makes a module's weights exact beforehand, so that nothing
+is lost in the file.
 """
 
 from __future__ import annotations
@@ -24,22 +24,6 @@ OPSET = 20
 BATCH = 2
 SMALLEST_FP16 = 64
 NO_LIMIT = 10**9
-
-
-def round_to_fp16(module: nn.Module) -> None:
-    """Round every weight and buffer of a float32 module to the nearest fp16 value, in place.
-
-    Raises:
-        ValueError: a weight is too large for fp16, or not finite.
-    """
-    for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point():
-            rounded = tensor.half().to(tensor.dtype)
-            if not torch.isfinite(rounded).all():
-                raise ValueError(
-                    f'{name}: largest weight {tensor.abs().max():g}, fp16 holds up to 65504'
-                )
-            tensor.copy_(rounded)
 
 
 def write_onnx(module: nn.Module, signature: GraphSignature, path: Path) -> None:

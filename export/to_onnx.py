@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from export.graphs import graph_modules, runner
-from export.onnx_file import round_to_fp16, write_onnx
+from export.onnx_file import write_onnx
 from models.autoencoder import Autoencoder
+from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
 from wm_ros.backends import resolve_backend
 from wm_ros.contract import StreamContract

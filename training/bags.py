@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from training.fingerprint import digest
 from training.world import Clip, ProbeEpisode
 from wm_ros.bag.read import iter_steps
 from wm_ros.contract import StreamContract
@@ -34,12 +36,21 @@ class BagWorld:
             )
         self.action_width = self.contract.action_width
         self.image_size = image_size
+        self._made_of = {
+            'name': 'bags',
+            'contract': digest(self.contract.to_dict()),
+            'bytes': {bag.name: sum(f.stat().st_size for f in bag.iterdir()) for bag in bags},
+        }
         self._clips = [clip for bag in bags for clip in read_clips(bag, self.contract)]
         self.clips = len(self._clips)
         if not self._clips:
             raise ValueError(
                 f'no stretch of {SHORTEST_CLIP} frames or more in {", ".join(map(str, bags))}'
             )
+
+    def made_of(self) -> dict[str, Any]:
+        """Name the world by its contract and by the name and size of every bag."""
+        return self._made_of
 
     def practice(self, seed: int, frames: int) -> Clip:
         """Return clip number `seed` (modulo their count), at most `frames` long where that is

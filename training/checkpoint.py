@@ -7,7 +7,6 @@ one (kept in the work folder, so that an interrupted stage goes on where it was)
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,20 +58,3 @@ def load(path: Path) -> Checkpoint:
         for name, value in content['state'].items()
     }
     return Checkpoint(ModelConfig.from_dict(content['config']), state, content['meta'])
-
-
-def commit() -> str:
-    """Return the repository's commit, with `+` when the tree has changes, or `unknown` outside a
-    checkout.
-    """
-    try:
-        head = subprocess.run(
-            ['git', 'describe', '--always', '--abbrev=10', '--dirty=+'],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).parent,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
-    return head.stdout.strip()

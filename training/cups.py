@@ -8,8 +8,11 @@ numpy only.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from training.fingerprint import array_digest
 from training.world import Clip, ProbeEpisode, ProbeTest, skewed_weights
 
 SIZE = 32
@@ -96,6 +99,12 @@ class CupsWorld:
     action_width = 3
     image_size = SIZE
     clips = 0
+
+    def made_of(self) -> dict[str, Any]:
+        """Name the world by a short sample of what it plays."""
+        clip = self.practice(0, 100)
+        sample = array_digest(clip.images_THWC, clip.actions_TA.round(3), clip.visible_TF)
+        return {'name': 'cups', 'sample': sample}
 
     def practice(self, seed: int, frames: int) -> Clip:
         """Return a clip with about a hundred reveals per thousand frames, revisits skewed."""

@@ -8,6 +8,7 @@ frame changes.
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,7 @@ def distil(
         name=f'{teacher.config.arm}.student',
         work=work,
         seed=seed,
+        made_of={'stage': asdict(stage), 'shards': shards.made_of},
         average=target,
         trained=trained,
     )

@@ -2,7 +2,7 @@
 resume.
 
 A stage is a function from (step, generators) to a loss. The running state is saved every minute
-into the work folder; a stage that was cut off goes on there.
+into the work folder; a stage that was cut off goes on there, unless it is another one by now.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from training.fingerprint import MadeOf, stale, weights_digest
+
 SAVE_SECONDS = 60.0
+console = Console()
 LossFunction = Callable[[np.random.Generator, torch.Generator], Tensor]
 
 
@@ -63,6 +67,7 @@ def optimise(
     name: str,
     work: Path,
     seed: int,
+    made_of: MadeOf,
     average: nn.Module | None = None,
     trained: list[nn.Parameter] | None = None,
     on_step: Callable[[int, float, nn.Module], None] | None = None,
@@ -72,6 +77,8 @@ def optimise(
     Args:
         loss: called once per step with a numpy and a torch generator seeded by (seed, step).
         work: folder for the running state `<name>.running` and the curve `<name>.jsonl`.
+        made_of: what the loss is made of; a running state of anything else, or of other initial
+            weights, is not continued.
         average: the averaged twin, when the loss itself needs it (consistency target); made here
             otherwise.
         trained: parameters to optimise (all by default).
@@ -87,9 +94,17 @@ def optimise(
         parameters, schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.decay
     )
     running, first, before = work / f'{name}.running', 0, 0.0
+    made_of = {
+        'schedule': asdict(schedule),
+        'seed': seed,
+        'from': weights_digest(module),
+        **made_of,
+    }
     work.mkdir(parents=True, exist_ok=True)
-    if running.exists():
-        state = torch.load(running, weights_only=True)
+    state = torch.load(running, weights_only=True) if running.exists() else None
+    if state and (why := stale(state.get('made_of'), made_of)):
+        console.print(f'{name} starts anew, {running} is of another run: {why}', soft_wrap=True)
+    elif state:
         module.load_state_dict(state['module'])
         average.load_state_dict(state['average'])
         optimiser.load_state_dict(state['optimiser'])
@@ -103,7 +118,10 @@ def optimise(
         TextColumn('loss {task.fields[loss]:.4f}'),
     )
     smooth = math.nan
-    with Progress(*columns) as progress, (work / f'{name}.jsonl').open('a') as curve:
+    with (
+        Progress(*columns) as progress,
+        (work / f'{name}.jsonl').open('a' if first else 'w') as curve,
+    ):
         bar = progress.add_task(name, total=schedule.steps, completed=first, loss=math.nan)
         for step in range(first, schedule.steps):
             for group in optimiser.param_groups:
@@ -137,13 +155,14 @@ def optimise(
                 on_step(step + 1, seconds, average)
             if time.monotonic() - saved >= SAVE_SECONDS:
                 saved = time.monotonic()
-                _save(running, module, average, optimiser, step + 1, seconds)
+                _save(running, made_of, module, average, optimiser, step + 1, seconds)
     running.unlink(missing_ok=True)
     return average
 
 
 def _save(
     path: Path,
+    made_of: MadeOf,
     module: nn.Module,
     average: nn.Module,
     optimiser: torch.optim.Optimizer,
@@ -153,6 +172,7 @@ def _save(
     partial = path.with_suffix('.partial')
     torch.save(
         {
+            'made_of': json.loads(json.dumps(made_of)),
             'module': module.state_dict(),
             'average': average.state_dict(),
             'optimiser': optimiser.state_dict(),

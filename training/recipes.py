@@ -58,6 +58,7 @@ class StudentStage:
     (regression).
     """
 
+    name: str = 'student'
     method: str = 'cd'
     steps: int = 500
     clips: int = 12
@@ -91,6 +92,11 @@ class Recipe:
     noise_mode: str = 'deterministic'
     probe_clips: int = 48
     seed: int = 0
+
+    @property
+    def stages(self) -> tuple[TeacherStage | StudentStage, ...]:
+        """The world model's stages in order; each goes on from the one before."""
+        return (*self.teachers, self.student)
 
     def for_arm(self, arm: str) -> Recipe:
         """The same recipe with another memory."""

@@ -10,16 +10,20 @@ Axes: B clips of a batch, T frames, R loss frames, C H W latent, A action, F fac
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from models.autoencoder import Autoencoder
+from training.fingerprint import stale, weights_digest
 from training.world import Clip, World
 from wm_ros.preprocess import to_model
 
@@ -57,6 +61,18 @@ def _practice(job: tuple[World, int, int]) -> Clip:
     return world.practice(seed, frames)
 
 
+def shards_made_of(
+    world: World, autoencoder: Autoencoder, *, seeds: range, frames: int
+) -> dict[str, Any]:
+    """Return what decides every byte of the shards."""
+    return {
+        'world': world.made_of(),
+        'tokenizer': weights_digest(autoencoder),
+        'seeds': [seeds.start, seeds.stop],
+        'frames': frames,
+    }
+
+
 def write_shards(
     folder: Path,
     world: World,
@@ -66,19 +82,27 @@ def write_shards(
     frames: int,
     workers: int = 1,
 ) -> None:
-    """Play, encode and store one practice clip per seed; done shards are left as they are."""
-    wanted = {'seeds': [seeds.start, seeds.stop], 'frames': frames}
+    """Play, encode and store one practice clip per seed; shards that were made of the same are
+    left as they are.
+    """
+    made_of = shards_made_of(world, autoencoder, seeds=seeds, frames=frames)
     index = folder / 'index.json'
-    if index.exists() and json.loads(index.read_text())['wanted'] == wanted:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
+    if index.exists():
+        why = stale(json.loads(index.read_text()).get('made_of'), made_of)
+        if not why:
+            return
+        Console().print(f'{folder} is made anew: {why}', soft_wrap=True)
+    # Another run may have the old files mapped: they are replaced, never written over.
+    partial = folder.with_name(f'{folder.name}.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     lengths: list[int] = []
     jobs = [(world, seed, frames) for seed in seeds]
     with (
         ProcessPoolExecutor(workers) as pool,
-        (folder / 'latents.f16').open('wb') as latents,
-        (folder / 'actions.f32').open('wb') as actions,
-        (folder / 'visible.u8').open('wb') as visible,
+        (partial / 'latents.f16').open('wb') as latents,
+        (partial / 'actions.f32').open('wb') as actions,
+        (partial / 'visible.u8').open('wb') as visible,
     ):
         clips = pool.map(_practice, jobs) if workers > 1 else map(_practice, jobs)
         for clip in track(clips, 'render and encode', total=len(jobs)):
@@ -87,7 +111,11 @@ def write_shards(
             clip.visible_TF.astype(np.uint8).tofile(visible)
             lengths.append(len(clip.images_THWC))
     facts = clip.visible_TF.shape[1]
-    index.write_text(json.dumps({'wanted': wanted, 'lengths': lengths, 'facts': facts}))
+    (partial / index.name).write_text(
+        json.dumps({'made_of': made_of, 'lengths': lengths, 'facts': facts})
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 class Shards:
@@ -100,6 +128,7 @@ class Shards:
         there.
         """
         index = json.loads((folder / 'index.json').read_text())
+        self.made_of: dict[str, Any] = index['made_of']
         self.lengths = np.array(index['lengths'])
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
         total = int(self.lengths.sum())

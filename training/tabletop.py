@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from training.fingerprint import array_digest, digest
 from training.world import Clip, ProbeEpisode, ProbeTest
 from wm_ros.contract import StreamContract
 from wm_ros.sim.config import SimConfig
 from wm_ros.sim.episodes import EpisodePlan, plan_episode, play, twin
+from wm_ros.sim.mjcf import model_xml
 from wm_ros.sim.scene import TableTop
 from wm_ros.sim.world import FACTS
 
@@ -51,6 +54,23 @@ class TabletopWorld:
 
     def _images(self, plan: EpisodePlan, frames: Iterable[int] | None = None) -> np.ndarray:
         return np.stack([frame.image_HWC for frame in play(plan, self._table(), frames)])
+
+    def made_of(self) -> dict[str, Any]:
+        """Name the world by its contract, its scene and a short plan of every kind that is
+        practised. Pictures are left out: they depend a little on what draws them.
+        """
+        plans = [plan_episode(kind, 0, 400) for kind in dict.fromkeys(KINDS)]
+        return {
+            'name': 'tabletop',
+            'contract': digest(self.contract.to_dict()),
+            'image_size': self.image_size,
+            'kinds': list(KINDS),
+            'scene': digest(model_xml(self.image_size)),
+            'plans': array_digest(
+                *(plan.actions_TA.round(3) for plan in plans),
+                *(plan.visible_TF for plan in plans),
+            ),
+        }
 
     def practice(self, seed: int, frames: int) -> Clip:
         """Return one training clip; nine in ten reveal things all the time."""

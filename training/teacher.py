@@ -5,6 +5,7 @@ gradient through the scan.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,7 @@ def train_teacher(
         name=f'{model.config.arm}.{stage.name}',
         work=work,
         seed=seed,
+        made_of={'stage': asdict(stage), 'shards': shards.made_of},
         on_step=on_step,
     )
     assert isinstance(averaged, LatentWorldModel)

@@ -5,17 +5,20 @@ Axes: B frames, H W pixels, C channels.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from models.autoencoder import Autoencoder
+from models.rounding import round_to_fp16
+from training.fingerprint import array_digest
 from training.optimise import Schedule, optimise
 from training.recipes import TokenizerStage
 from wm_ros.config import ModelConfig
-from wm_ros.preprocess import to_model
+from wm_ros.evaluation.metrics import psnr
+from wm_ros.preprocess import to_image, to_model
 
 
 def train_tokenizer(
@@ -51,7 +54,15 @@ def train_tokenizer(
         return (weight * (error.square() + 0.1 * error.abs())).mean() + 1e-4 * z.square().mean()
 
     schedule = Schedule(stage.steps, stage.rate, ema=0.99, decay=0.0)
-    averaged = optimise(autoencoder, loss, schedule, name='tokenizer', work=work, seed=seed)
+    averaged = optimise(
+        autoencoder,
+        loss,
+        schedule,
+        name='tokenizer',
+        work=work,
+        seed=seed,
+        made_of={'stage': asdict(stage), 'images': array_digest(images_BHWC[::97])},
+    )
     assert isinstance(averaged, Autoencoder)
     standardise(averaged, images_BHWC[np.sort(sample)])
     return averaged
@@ -59,8 +70,7 @@ def train_tokenizer(
 
 def standardise(autoencoder: Autoencoder, images_BHWC: np.ndarray) -> None:
     """Set the latent mean and standard deviation of every channel from training frames."""
-    # Weights are stored as fp16: round first, so that everybody measures and uses the same ones.
-    round_to_half(autoencoder)
+    round_to_fp16(autoencoder)
     with torch.inference_mode():
         z = torch.cat(
             [
@@ -72,20 +82,11 @@ def standardise(autoencoder: Autoencoder, images_BHWC: np.ndarray) -> None:
     autoencoder.latent_std.copy_(z.std((0, 2, 3)).half().float())
 
 
-def round_to_half(module: nn.Module) -> None:
-    """Round all weights to fp16 in place, as an artefact stores them."""
-    with torch.no_grad():
-        for value in (*module.parameters(), *module.buffers()):
-            if value.is_floating_point():
-                value.copy_(value.half().float())
-
-
-def psnr(autoencoder: Autoencoder, images_BHWC: np.ndarray) -> float:
-    """Whole-frame reconstruction PSNR in dB over uint8 frames."""
-    errors = []
+def reconstruction_psnr_db(autoencoder: Autoencoder, images_BHWC: np.ndarray) -> float:
+    """Whole-frame PSNR in dB of uint8 frames against themselves through the autoencoder."""
+    shown = []
     with torch.inference_mode():
         for start in range(0, len(images_BHWC), 256):
             image = torch.from_numpy(to_model(images_BHWC[start : start + 256]))
-            shown = autoencoder.decode(autoencoder.encode(image)).clamp(-1, 1)
-            errors.append((shown - image).square().mean((1, 2, 3)))
-    return float(10 * np.log10(4 / torch.cat(errors).mean().item()))
+            shown.append(to_image(autoencoder.decode(autoencoder.encode(image)).numpy()))
+    return psnr(np.concatenate(shown), images_BHWC)

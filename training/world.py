@@ -6,7 +6,7 @@ Axes: T frames, H W pixels, A action, F facts, V versions (0 the base, others it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -63,6 +63,9 @@ class World(Protocol):
     action_width: int
     image_size: int
     clips: int
+
+    def made_of(self) -> dict[str, Any]:
+        """Return, as plain JSON values, what decides the clips: another value is another world."""
 
     def practice(self, seed: int, frames: int) -> Clip:
         """Return one training clip."""

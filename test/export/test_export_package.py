@@ -18,9 +18,10 @@ from tiny_models import PROVENANCE, randomise, tiny_config, tiny_contract
 
 from export.graphs import Encode
 from export.main import main
-from export.onnx_file import OPSET, SMALLEST_FP16, round_to_fp16, write_onnx
+from export.onnx_file import OPSET, SMALLEST_FP16, write_onnx
 from export.to_onnx import export_package
 from models.autoencoder import Autoencoder
+from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
 from training import checkpoint
 from wm_ros.backends import resolve_backend

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from export.graphs import runner
-from export.onnx_file import round_to_fp16
 from models.autoencoder import Autoencoder
+from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
 from wm_ros import memory as memories
 from wm_ros import parity

@@ -213,6 +213,7 @@ def test_a_cut_stage_goes_on_and_ends_like_an_uncut_one(
             name='s',
             work=work,
             seed=0,
+            made_of={},
             on_step=on_step,
         )
         return averaged.weight

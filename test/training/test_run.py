@@ -1,0 +1,180 @@
+"""A run goes on where it was, and only there: what was made of other numbers is made anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import checkpoint
+from training.optimise import Schedule, optimise
+from training.recipes import Recipe, StudentStage, TeacherStage, TokenizerStage
+from training.run import Run
+from wm_ros.config import ModelConfig
+
+MODEL = ModelConfig(
+    action_width=3,
+    image_size=32,
+    latent_channels=4,
+    tokenizer_width=8,
+    patch=1,
+    width=32,
+    layers=1,
+    heads=2,
+    writer_width=16,
+    memory_heads=2,
+    key_width=8,
+    value_width=8,
+    window=4,
+)
+SHORT = TeacherStage('short', steps=2, clips=2, frames=16, loss_frames=2)
+RECIPE = Recipe(
+    name='speck',
+    world='cups',
+    model=MODEL,
+    practice_clips=2,
+    practice_frames=40,
+    tokenizer=TokenizerStage(frames=40, steps=2, batch=4),
+    teachers=(SHORT, replace(SHORT, name='long', frames=24)),
+    student=StudentStage(method='ode', steps=2, clips=2, frames=16, loss_frames=2),
+    probe_clips=0,
+)
+
+
+def run_of(folder: Path, recipe: Recipe = RECIPE) -> Run:
+    return Run(
+        recipe,
+        work=folder / 'work',
+        artefacts=folder / 'artefacts',
+        contract=None,
+        bags=[],
+        workers=1,
+        packages=folder / 'packages',
+    )
+
+
+def trained(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Train and return what was trained for it, in order."""
+    names: list[str] = []
+
+    def watched(*args: object, name: str, **others: object) -> torch.nn.Module:
+        names.append(name)
+        return optimise(*args, name=name, **others)
+
+    for module in ('tokenizer', 'teacher', 'distil'):
+        monkeypatch.setattr(f'training.{module}.optimise', watched)
+    run.train()
+    return names
+
+
+STAGES = ['tokenizer', 'ttt.short', 'ttt.long', 'ttt.student']
+
+
+def test_a_changed_recipe_is_trained_from_the_first_stage_that_it_touches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert trained(run_of(tmp_path), monkeypatch) == STAGES
+    assert trained(run_of(tmp_path), monkeypatch) == []
+    shards = tmp_path / 'work' / 'speck' / 'shards' / 'index.json'
+    written = shards.stat().st_mtime_ns
+
+    student = replace(RECIPE, student=replace(RECIPE.student, rate=1e-3))
+    capsys.readouterr()
+    assert trained(run_of(tmp_path, student), monkeypatch) == STAGES[3:]
+    said = ' '.join(capsys.readouterr().out.split())
+    assert 'student is trained anew: stage.rate was 0.0005 and is 0.001' in said
+
+    first = replace(RECIPE, teachers=(replace(SHORT, rate=1e-3), RECIPE.teachers[1]))
+    assert trained(run_of(tmp_path, first), monkeypatch) == STAGES[1:]
+    assert shards.stat().st_mtime_ns == written
+
+    # What a stage is judged by is no part of what it is made of.
+    judged = replace(
+        first, teachers=(replace(first.teachers[0], gate_2afc=0.9), first.teachers[1])
+    )
+    assert trained(run_of(tmp_path, judged), monkeypatch) == []
+
+    tokenizer = replace(first, tokenizer=replace(first.tokenizer, steps=3))
+    assert trained(run_of(tmp_path, tokenizer), monkeypatch) == STAGES
+    assert shards.stat().st_mtime_ns > written  # latents of another tokenizer
+
+
+def test_the_newest_artefact_alone_is_enough_and_one_of_unknown_making_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tmp_path)
+    trained(run, monkeypatch)
+    newest = checkpoint.load(run.path)
+    assert newest.meta['stage'] == 'student'
+    # A fresh clone has the committed files and no work folder.
+    run.work.rename(tmp_path / 'elsewhere')
+    assert trained(run_of(tmp_path), monkeypatch) == []
+    meta = {name: value for name, value in newest.meta.items() if name != 'made_of'}
+    model = run.train()
+    checkpoint.save(run.path, model, MODEL, meta)
+    assert trained(run_of(tmp_path), monkeypatch) == STAGES[1:]
+
+
+def test_a_baseline_begun_afresh_leaves_what_it_shares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline = RECIPE.for_arm('none')
+    with pytest.raises(FileNotFoundError, match='shares the tokenizer'):
+        run_of(tmp_path, baseline).train()
+    run = run_of(tmp_path)
+    run.train()
+    index = run.work / 'shards' / 'index.json'
+    shared = {path: path.stat().st_mtime_ns for path in (index, run.path)}
+    of_none = ['none.short', 'none.long', 'none.student']
+    other = run_of(tmp_path, baseline)
+    assert trained(other, monkeypatch) == of_none
+    assert other.path.parent == other.work  # a baseline's weights are not for committing
+    other.forget()
+    assert trained(other, monkeypatch) == of_none
+    assert {path: path.stat().st_mtime_ns for path in shared} == shared
+    run.forget()
+    assert not any(path.exists() for path in shared)
+
+
+class _Cut(RuntimeError):
+    pass
+
+
+def test_a_running_state_of_other_numbers_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('training.optimise.SAVE_SECONDS', 0.0)
+    steps: list[int] = []
+
+    def run(made_of: str, first_weight: float = 1.0, cut_at: int = 0) -> list[int]:
+        module = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.constant_(module.weight, first_weight)
+        steps.clear()
+
+        def on_step(step: int, seconds: float, average: torch.nn.Module) -> None:
+            steps.append(step)
+            if step == cut_at:
+                raise _Cut
+
+        optimise(
+            module,
+            lambda rng, generator: module.weight.square().sum(),
+            Schedule(6, 1e-2),
+            name='s',
+            work=tmp_path,
+            seed=0,
+            made_of={'shards': made_of},
+            on_step=on_step,
+        )
+        return steps
+
+    for kwargs, goes_on_at in (
+        ({'made_of': 'a'}, 4),
+        ({'made_of': 'b'}, 1),
+        ({'made_of': 'a', 'first_weight': 2.0}, 1),
+    ):
+        with pytest.raises(_Cut):
+            run('a', cut_at=4)
+        assert run(**kwargs)[0] == goes_on_at

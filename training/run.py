@@ -1,0 +1,306 @@
+"""One arm of one recipe, stage by stage: shards -> tokenizer -> teachers -> student -> package.
+
+Every stage ends in an artefact that says what it was made of: the stage's numbers, what it saw,
+and the stage before it. A stage is not run again while that still holds; where it does not, the
+stage and all after it are made anew, and the run says why.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from export.to_onnx import export_package
+from models.autoencoder import Autoencoder
+from models.rounding import round_to_fp16
+from models.world_model import LatentWorldModel
+from training import checkpoint
+from training.distil import distil, few_step_error
+from training.fingerprint import digest, stale
+from training.probe import ProbeClip, collect, recall_2afc
+from training.recipes import Recipe, StudentStage, TeacherStage
+from training.shards import Shards, shards_made_of, write_shards
+from training.teacher import train_teacher
+from training.tokenizer import reconstruction_psnr_db, train_tokenizer
+from training.worlds import make_world
+from wm_ros.contract import StreamContract
+from wm_ros.evaluation.machine import commit
+from wm_ros.manifest import Sampler
+
+PRACTICE_SEED, PROBE_SEED, TOKENIZER_SEED = 0, 900_000, 800_000
+# What a stage is judged by leaves its weights as they are.
+JUDGED_BY = ('gate_minutes', 'gate_2afc')
+console = Console(soft_wrap=True)
+
+
+class GateError(RuntimeError):
+    """A model that has not begun to remember by the time it should have: stop, do not polish
+    it.
+    """
+
+
+class Run:
+    """One arm of one recipe: where its files are, and its stages in order.
+
+    Attributes:
+        work: scratch folder of the recipe: shards, running states, curves, `stages/`.
+        path: the arm's artefact, its newest stage only. That of `ttt` is made to be committed;
+            a baseline's stays in the work folder.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        work: Path,
+        artefacts: Path,
+        contract: Path | None,
+        bags: list[Path],
+        workers: int,
+        packages: Path,
+    ) -> None:
+        self.recipe, self.arm = recipe, recipe.model.arm
+        self.work, self.artefacts = work / recipe.name, artefacts / recipe.name
+        self.path = (self.artefacts if self.arm == 'ttt' else self.work) / f'{self.arm}.pt'
+        self.world = make_world(recipe, contract, bags)
+        self.contract = StreamContract.load(contract) if contract else None
+        self.workers, self.packages = workers, packages
+        self._probes: list[ProbeClip] | None = None
+
+    def kept(self, stage: str) -> Path:
+        """Where a stage's artefact is kept after the next one has taken its place."""
+        return self.work / 'stages' / f'{self.arm}.{stage}.pt'
+
+    def forget(self) -> None:
+        """Remove what this arm has made, so that it starts from nothing; what a baseline shares
+        with `ttt`, tokenizer and shards, goes with `ttt` only.
+        """
+        for path in (*self.work.glob(f'{self.arm}.*'), *self.work.glob(f'stages/{self.arm}.*')):
+            path.unlink()
+        self.path.unlink(missing_ok=True)
+        if self.arm == 'ttt':
+            shutil.rmtree(self.work / 'shards', ignore_errors=True)
+            for path in (*self.work.glob('tokenizer.*'), self.artefacts / 'tokenizer.pt'):
+                path.unlink(missing_ok=True)
+
+    def meta(self, stage: str, **figures: object) -> dict[str, object]:
+        """What an artefact says of itself."""
+        return {
+            'recipe': self.recipe.name,
+            'stage': stage,
+            'commit': commit(),
+            'command': 'python -m training.main ' + ' '.join(sys.argv[1:]),
+            'torch': str(torch.__version__),
+            **figures,
+        }
+
+    def tokenizer(self) -> Autoencoder:
+        """Stage 0, or its artefact; every arm of a recipe has the same one."""
+        path, stage, model = (
+            self.artefacts / 'tokenizer.pt',
+            self.recipe.tokenizer,
+            self.recipe.model,
+        )
+        autoencoder = Autoencoder(model)
+        clip_frames = 0 if self.world.clips else min(500, self.recipe.practice_frames)
+        made_of = {
+            'stage': asdict(stage),
+            'model': [model.image_size, model.latent_channels, model.tokenizer_width],
+            'world': self.world.made_of(),
+            'clip_frames': clip_frames,
+            'seed': self.recipe.seed,
+        }
+        why = f'{path}: no such artefact'
+        if path.exists():
+            artefact = checkpoint.load(path)
+            if not (why := stale(artefact.meta.get('made_of'), made_of)):
+                artefact.load_into(autoencoder)
+                return autoencoder.eval().requires_grad_(False)
+            why = f'{path} is not used: {why}'
+        if self.arm != 'ttt':
+            raise FileNotFoundError(
+                f'{why}; the baseline {self.arm!r} shares the tokenizer of `ttt`: train that first'
+            )
+        console.print('tokenizer starts:', why)
+        seeds = range(self.world.clips) or range(
+            TOKENIZER_SEED, TOKENIZER_SEED + -(-stage.frames // max(1, clip_frames))
+        )
+        images = np.concatenate(
+            [self.world.practice(seed, clip_frames).images_THWC for seed in seeds]
+        )
+        # Unseen where clips are endless; of a folder of bags it is one of the training clips.
+        check = self.world.practice(PROBE_SEED, clip_frames).images_THWC
+        started = time.monotonic()
+        autoencoder = train_tokenizer(model, images, stage, work=self.work, seed=self.recipe.seed)
+        figures = {
+            'psnr_db': round(reconstruction_psnr_db(autoencoder, check), 2),
+            'seconds': round(time.monotonic() - started),
+        }
+        console.print('tokenizer', figures)
+        meta = self.meta('tokenizer', made_of=made_of, **figures)
+        checkpoint.save(path, autoencoder, model, meta)
+        return autoencoder.eval().requires_grad_(False)
+
+    def _practice(self) -> dict[str, Any]:
+        clips = self.world.clips or self.recipe.practice_clips
+        seeds = range(PRACTICE_SEED, PRACTICE_SEED + clips)
+        return {'seeds': seeds, 'frames': self.recipe.practice_frames}
+
+    def shards(self, autoencoder: Autoencoder) -> Shards:
+        """Practice clips as latents, in the work folder; shared by all arms."""
+        model, folder = self.recipe.model, self.work / 'shards'
+        write_shards(folder, self.world, autoencoder, workers=self.workers, **self._practice())
+        return Shards(folder, model.latent_shape, model.action_width)
+
+    def stages(self, autoencoder: Autoencoder) -> dict[str, dict[str, Any]]:
+        """Return what each stage is made of, in order; each names the one that it goes on from."""
+        recipe, before = self.recipe, ''
+        shards = digest(shards_made_of(self.world, autoencoder, **self._practice()))
+        plan: dict[str, dict[str, Any]] = {}
+        for position, stage in enumerate(recipe.stages):
+            numbers = {k: v for k, v in asdict(stage).items() if k not in JUDGED_BY}
+            if isinstance(stage, StudentStage):
+                numbers['sampler_steps'] = list(recipe.sampler_steps)
+            made_of = {
+                'stage': numbers,
+                'model': recipe.model.to_dict(),
+                'seed': recipe.seed + position,
+                'shards': shards,
+                'from': before,
+            }
+            plan[stage.name] = made_of
+            before = digest(made_of)
+        return plan
+
+    def probes(self, autoencoder: Autoencoder) -> list[ProbeClip]:
+        """Recall probes, made once; none where the world has none."""
+        if self._probes is None:
+            seeds = range(PROBE_SEED, PROBE_SEED + self.recipe.probe_clips)
+            self._probes = collect(self.world, autoencoder, seeds)
+        return self._probes
+
+    def recall(self, model: nn.Module, autoencoder: Autoencoder) -> dict[int, float]:
+        """2AFC by lag on the probes; empty where the world has none."""
+        assert isinstance(model, LatentWorldModel)
+        steps, noise_mode = self.recipe.sampler_steps, self.recipe.noise_mode
+        return recall_2afc(model, autoencoder, self.probes(autoencoder), steps, noise_mode)
+
+    def _resume(self, plan: dict[str, dict[str, Any]], model: LatentWorldModel) -> int:
+        """Load the furthest artefact that still holds and return how many stages are done."""
+        names, found = list(plan), [(0, self.path)]
+        for path in (self.path, *map(self.kept, names)):
+            if not path.exists():
+                continue
+            meta = checkpoint.load(path).meta
+            if (name := str(meta['stage'])) not in plan:
+                console.print(f'{path} is not used: the recipe has no stage {name!r}')
+            elif why := stale(meta.get('made_of'), plan[name]):
+                console.print(f'{path} is not used, {name} is trained anew: {why}')
+            else:
+                found.append((names.index(name) + 1, path))
+        done, path = max(found, key=lambda item: item[0])
+        if done:
+            checkpoint.load(path).load_into(model)
+            if path != self.path:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, self.path)
+        return done
+
+    def train(self) -> LatentWorldModel:
+        """Run all stages that are not done and return the student."""
+        recipe = self.recipe
+        autoencoder = self.tokenizer()
+        torch.manual_seed(recipe.seed)
+        model = LatentWorldModel(recipe.model)
+        plan = self.stages(autoencoder)
+        done = self._resume(plan, model)
+        for stage in recipe.stages[done:]:
+            shards = self.shards(autoencoder)
+            made_of = plan[stage.name]
+            started = time.monotonic()
+            figures: dict[str, object] = {}
+            model.train().requires_grad_(True)
+            if isinstance(stage, StudentStage):
+                teacher, steps = model, recipe.sampler_steps
+                model = distil(
+                    teacher,
+                    shards,
+                    stage,
+                    sampler_steps=steps,
+                    work=self.work,
+                    seed=made_of['seed'],
+                )
+                for name, judged in (('teacher_error', teacher), ('student_error', model)):
+                    figures[name] = few_step_error(judged, teacher, shards, stage, steps)
+            else:
+                model = train_teacher(
+                    model,
+                    shards,
+                    stage,
+                    work=self.work,
+                    seed=made_of['seed'],
+                    on_step=self.gate(stage, autoencoder),
+                )
+            round_to_fp16(model)
+            figures['seconds'] = round(time.monotonic() - started)
+            figures['recall_2afc'] = self.recall(model, autoencoder)
+            console.print(self.arm, stage.name, figures)
+            meta = self.meta(stage.name, made_of=made_of, **figures)
+            for path in (self.kept(stage.name), self.path):
+                checkpoint.save(path, model, recipe.model, meta)
+        return model.eval().requires_grad_(False)
+
+    def gate(
+        self, stage: TeacherStage, autoencoder: Autoencoder
+    ) -> Callable[[int, float, nn.Module], None]:
+        """Return a check that stops a teacher which has not begun to recall after
+        `gate_minutes`.
+        """
+        passed = [stage.gate_minutes <= 0 or self.arm != 'ttt']
+
+        def check(step: int, seconds: float, model: nn.Module) -> None:
+            if passed[0] or (seconds < 60 * stage.gate_minutes and step < stage.steps):
+                return
+            lags = self.recall(model, autoencoder)
+            shown = min(lags, key=lambda lag: abs(lag - 128))
+            if lags[shown] <= stage.gate_2afc:
+                raise GateError(
+                    f'2AFC at lag {shown} is {lags[shown]:.3f} after {seconds / 60:.0f} minutes '
+                    f'and {step} steps, the gate is {stage.gate_2afc}: no memory yet'
+                )
+            console.print(f'gate passed at step {step}: 2AFC by lag', lags)
+            passed[0] = True
+
+        return check
+
+    def export(self, model: LatentWorldModel, *, name: str, shared_tokenizer: Path | None) -> Path:
+        """Write the model package."""
+        assert self.contract is not None
+        meta = checkpoint.load(self.path).meta
+        sampler = Sampler(self.recipe.sampler_steps, self.recipe.noise_mode)
+        export_package(
+            model,
+            self.tokenizer(),
+            self.packages / name,
+            name=name,
+            contract=self.contract.to_dict(),
+            sampler=sampler.to_dict(),
+            renderer=getattr(self.world, 'renderer', None),
+            provenance={
+                'command': str(meta['command']),
+                'commit': str(meta['commit']),
+                'date': time.strftime('%Y-%m-%d'),
+            },
+            tokenizer_package=shared_tokenizer,
+        )
+        return self.packages / name
