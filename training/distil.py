@@ -8,14 +8,14 @@ frame changes.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from models.world_model import LatentWorldModel
-from training.losses import consistency_loss, history, ode_loss, rows_of, shift_time
+from training.losses import consistency_loss, draw_rows, ode_loss, shift_time
 from training.optimise import Schedule, optimise
 from training.recipes import StudentStage
 from training.shards import Shards
@@ -49,19 +49,9 @@ def distil(
         parameter.requires_grad_(True)
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
-        batch = shards.sample(
-            rng,
-            clips=stage.clips,
-            frames=stage.frames,
-            loss_frames=stage.loss_frames,
-            ahead=stage.ahead,
-        )
         with torch.autocast('cpu', torch.bfloat16):
             with torch.no_grad():
-                seen, gate = history(
-                    batch, stage.noisy_share, stage.noise_level, stage.dropped, generator
-                )
-                rows = rows_of(teacher, batch, seen, gate, generator)
+                rows = draw_rows(teacher, shards, stage, rng, generator)
             if stage.method == 'cd':
                 return consistency_loss(
                     student, target, teacher, rows, grid, stage.at_noise, generator
@@ -98,14 +88,8 @@ def few_step_error(
     fine ODE solution.
     """
     generator = torch.Generator().manual_seed(seed)
-    batch = shards.sample(
-        np.random.default_rng(seed),
-        clips=stage.clips,
-        frames=stage.frames,
-        loss_frames=stage.loss_frames,
-    )
-    clean = torch.ones(batch.latents_BTCHW.shape[:2])
-    rows = rows_of(reference, batch, batch.latents_BTCHW, clean, generator)
+    clean = replace(stage, noisy_share=0.0, dropped=0.0, ahead=0)
+    rows = draw_rows(reference, shards, clean, np.random.default_rng(seed), generator)
     noise = torch.randn(len(rows.target_CHW), 1, *rows.target_CHW.shape[1:], generator=generator)
     fine = tuple(1 - i / reference_steps for i in range(reference_steps))
     goal = reference.predict(rows.action_A, noise, rows.memory, fine)

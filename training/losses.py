@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from models.world_model import LatentWorldModel
-from training.shards import Batch
+from training.recipes import Stage
+from training.shards import Batch, Shards
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,26 @@ def history(
     seen = (1 - sigma) * latents + sigma * torch.randn(latents.shape, generator=generator)
     gate = (torch.rand(clips, frames, generator=generator) >= dropped).float()
     return seen, gate
+
+
+def draw_rows(
+    model: LatentWorldModel,
+    shards: Shards,
+    stage: Stage,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+) -> Rows:
+    """Draw one step's prediction problems as a stage asks for them."""
+    batch = shards.sample(
+        rng,
+        clips=stage.clips,
+        frames=stage.frames,
+        loss_frames=stage.loss_frames,
+        event_share=stage.event_share,
+        ahead=stage.ahead,
+    )
+    seen, gate = history(batch, stage.noisy_share, stage.noise_level, stage.dropped, generator)
+    return rows_of(model, batch, seen, gate, generator)
 
 
 def rows_of(

@@ -10,70 +10,87 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from wm_ros.config import ModelConfig
+from wm_ros.config import ModelConfig, check_knobs, knob
 from wm_ros.contract import StreamContract
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenizerStage:
     """Reconstruction of single frames."""
 
-    frames: int = 30_000
-    steps: int = 1600
-    batch: int = 32
-    rate: float = 2e-3
-    latent_noise: float = 0.05
-    salience: float = 4.0
+    frames: int = knob(30_000, 'different frames to learn from', low=1)
+    steps: int = knob(1600, 'optimiser steps', low=1)
+    batch: int = knob(32, 'frames of a step', low=1)
+    rate: float = knob(2e-3, 'peak learning rate', low=0)
+    latent_noise: float = knob(
+        0.05, 'noise on the latent, per standard deviation of its channel', low=0, high=1
+    )
+    salience: float = knob(
+        4.0, 'weight gained by a pixel that is far from the mean picture there', low=0
+    )
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
 
 
-@dataclass(frozen=True)
-class TeacherStage:
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What the stages of the world model share: what a step draws from the shards, and how fast
+    it learns from that.
+    """
+
+    name: str
+    steps: int = knob(1000, 'optimiser steps', low=1)
+    rate: float = knob(1e-3, 'peak learning rate', low=0)
+    ema: float = knob(0.995, 'decay of the moving average, which is the result', low=0, high=1)
+    clips: int = knob(16, 'windows of a step', low=1)
+    frames: int = knob(128, 'length of a window: the memory is scanned over all of it', low=8)
+    loss_frames: int = knob(8, 'frames of a window whose successor is predicted', low=1)
+    event_share: float = knob(0.5, 'share of them before a reveal, where known', low=0, high=1)
+    ahead: int = knob(0, 'most frames imagined between the last seen and the target', low=0)
+    noisy_share: float = knob(0.3, 'share of seen frames that are noised', low=0, high=1)
+    noise_level: float = knob(0.3, 'most noise of such a frame, as flow time', low=0, high=1)
+    dropped: float = knob(0.05, 'share of frames that are missing, not written', low=0, high=1)
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherStage(Stage):
     """Flow matching with teacher forcing; the state is scanned over all frames, the loss taken
     on few.
     """
 
     name: str = 'teacher'
-    steps: int = 1000
-    clips: int = 16
-    frames: int = 128
-    loss_frames: int = 8
-    rate: float = 1.5e-3
-    warm_up: int = 100
-    shift: float = 4.0
-    at_noise: float = 0.15
-    event_share: float = 0.5
-    ahead: int = 0
-    change_weight: float = 0.0
-    noisy_share: float = 0.3
-    noise_level: float = 0.3
-    dropped: float = 0.05
-    ema: float = 0.995
-    gate_minutes: float = 0.0
-    gate_2afc: float = 0.60
+    rate: float = knob(1.5e-3, 'peak learning rate', low=0)
+    warm_up: int = knob(100, 'steps until the rate is at its peak', low=0)
+    shift: float = knob(4.0, 'how far flow times are moved towards noise; 1 is not', low=1)
+    at_noise: float = knob(0.15, 'share of rows at flow time 1 exactly', low=0, high=1)
+    change_weight: float = knob(0.0, 'weight gained by cells that change', low=0)
+    gate_minutes: float = knob(
+        0.0, 'when recall is judged, at the end at the latest; 0 never', unit='min', low=0
+    )
+    gate_2afc: float = knob(0.60, '2AFC at lag 128 that it must exceed by then', low=0, high=1)
 
 
-@dataclass(frozen=True)
-class StudentStage:
-    """Distillation to few steps, writer frozen. method: `cd` (consistency) or `ode`
-    (regression).
-    """
+@dataclass(frozen=True, kw_only=True)
+class StudentStage(Stage):
+    """Distillation to few steps, writer frozen."""
 
     name: str = 'student'
-    method: str = 'cd'
-    steps: int = 500
-    clips: int = 12
-    frames: int = 160
-    loss_frames: int = 12
-    ahead: int = 0
-    rate: float = 5e-4
-    grid: int = 8
-    shift: float = 2.0
-    at_noise: float = 0.2
-    ema: float = 0.95
-    solver_steps: int = 6
-    noisy_share: float = 0.3
-    noise_level: float = 0.3
-    dropped: float = 0.05
+    method: str = knob(
+        'cd',
+        'consistency distillation, or ODE regression at the sampler steps',
+        choices=('cd', 'ode'),
+    )
+    steps: int = knob(500, 'optimiser steps', low=1)
+    rate: float = knob(5e-4, 'peak learning rate', low=0)
+    ema: float = knob(0.95, 'decay of the moving average, which is the result', low=0, high=1)
+    grid: int = knob(8, 'cells of the consistency grid (cd)', low=1)
+    shift: float = knob(2.0, 'how far its flow times are moved towards noise (cd)', low=1)
+    at_noise: float = knob(0.2, 'share of rows that start at flow time 1 (cd)', low=0, high=1)
+    solver_steps: int = knob(6, "Euler steps of the teacher's solution (ode)", low=1)
 
 
 @dataclass(frozen=True)
@@ -111,7 +128,9 @@ TINY = Recipe(
     practice_frames=600,
     tokenizer=TokenizerStage(frames=6000, steps=500, batch=64, rate=3e-3),
     teachers=(TeacherStage(steps=550, event_share=0.75),),
-    student=StudentStage(method='ode', steps=40, rate=2e-4, ema=0.9),
+    student=StudentStage(
+        method='ode', steps=40, rate=2e-4, ema=0.9, clips=12, frames=160, loss_frames=12
+    ),
     probe_clips=32,
 )
 
@@ -124,10 +143,10 @@ TABLETOP = Recipe(
     tokenizer=TokenizerStage(),
     teachers=(
         TeacherStage(
-            'teacher_short', steps=2000, clips=24, ahead=3, event_share=0.7, gate_minutes=25
+            name='teacher_short', steps=2000, clips=24, ahead=3, event_share=0.7, gate_minutes=25
         ),
         TeacherStage(
-            'teacher_mid',
+            name='teacher_mid',
             steps=1100,
             clips=14,
             frames=256,
@@ -137,7 +156,7 @@ TABLETOP = Recipe(
             event_share=0.75,
         ),
         TeacherStage(
-            'teacher_long',
+            name='teacher_long',
             steps=800,
             clips=6,
             frames=1024,
@@ -171,7 +190,6 @@ REAL = Recipe(
     tokenizer=TokenizerStage(frames=6000, steps=1500),
     teachers=(
         TeacherStage(
-            'teacher',
             steps=1200,
             clips=12,
             frames=96,
@@ -181,7 +199,7 @@ REAL = Recipe(
             ahead=4,
         ),
     ),
-    student=StudentStage(steps=300, frames=96, ahead=4),
+    student=StudentStage(steps=300, clips=12, frames=96, loss_frames=12, ahead=4),
     probe_clips=0,
 )
 

@@ -119,7 +119,7 @@ def write_shards(
 
 
 class Shards:
-    """Random windows of stored clips, with half of the loss frames on reveals."""
+    """Random windows of stored clips, with a share of the loss frames on reveals."""
 
     def __init__(
         self, folder: Path, latent_shape: tuple[int, int, int], action_width: int
@@ -149,7 +149,7 @@ class Shards:
         clips: int,
         frames: int,
         loss_frames: int,
-        event_share: float = 0.5,
+        event_share: float,
         lag_power: float = 0.7,
         ahead: int = 0,
     ) -> Batch:

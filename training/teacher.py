@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from models.world_model import LatentWorldModel
-from training.losses import flow_loss, history, rows_of, sample_time
+from training.losses import draw_rows, flow_loss, sample_time
 from training.optimise import Schedule, optimise
 from training.recipes import TeacherStage
 from training.shards import Shards
@@ -30,19 +30,8 @@ def train_teacher(
     """Train `model` on windows of the shards and return its moving average."""
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
-        batch = shards.sample(
-            rng,
-            clips=stage.clips,
-            frames=stage.frames,
-            loss_frames=stage.loss_frames,
-            event_share=stage.event_share,
-            ahead=stage.ahead,
-        )
         with torch.autocast('cpu', torch.bfloat16):
-            seen, gate = history(
-                batch, stage.noisy_share, stage.noise_level, stage.dropped, generator
-            )
-            rows = rows_of(model, batch, seen, gate, generator)
+            rows = draw_rows(model, shards, stage, rng, generator)
             t = sample_time(len(rows.target_CHW), stage.shift, stage.at_noise, generator)
             return flow_loss(model, rows, t, generator, stage.change_weight)
 

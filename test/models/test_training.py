@@ -56,13 +56,13 @@ def test_reveal_events_are_hidden_before_and_shown_after_with_their_lag() -> Non
     assert sorted(zip(frames.tolist(), lags.tolist(), strict=True)) == [(1, 2), (4, 5), (8, 6)]
 
 
-def test_half_of_the_loss_frames_fall_on_reveals(tmp_path: Path) -> None:
+def test_a_share_of_the_loss_frames_falls_on_reveals(tmp_path: Path) -> None:
     torch.manual_seed(0)
     world = CupsWorld()
     write_shards(tmp_path, world, Autoencoder(CONFIG), seeds=range(3), frames=200)
     shards = Shards(tmp_path, CONFIG.latent_shape, 3)
     rng = np.random.default_rng(0)
-    drawn = shards.sample(rng, clips=4, frames=100, loss_frames=10, ahead=3)
+    drawn = shards.sample(rng, clips=4, frames=100, loss_frames=10, event_share=0.5, ahead=3)
     assert drawn.latents_BTCHW.shape == (4, 100, *CONFIG.latent_shape)
     assert drawn.actions_BTA.shape == (4, 100, 3)
     assert (drawn.frames_BR >= 1).all()

@@ -29,7 +29,7 @@ MODEL = ModelConfig(
     value_width=8,
     window=4,
 )
-SHORT = TeacherStage('short', steps=2, clips=2, frames=16, loss_frames=2)
+SHORT = TeacherStage(name='short', steps=2, clips=2, frames=16, loss_frames=2)
 RECIPE = Recipe(
     name='speck',
     world='cups',
