@@ -51,17 +51,20 @@ def sample_time(rows: int, shift: float, at_noise: float, generator: torch.Gener
 def history(
     batch: Batch, noisy_share: float, level: float, dropped: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return the latents that are seen and written (some noised) and the write gate [B, T] (some
-    dropped).
+    """Return the latents that are seen and written (some noised, the dropped ones all) and the
+    write gate [B, T] (some dropped).
     """
     latents = batch.latents_BTCHW
     clips, frames = latents.shape[:2]
-    noisy = (torch.rand(clips, frames, generator=generator) < noisy_share).float()
-    sigma = noisy * torch.rand(clips, frames, generator=generator) * level
-    sigma = sigma.view(clips, frames, 1, 1, 1)
-    seen = (1 - sigma) * latents + sigma * torch.randn(latents.shape, generator=generator)
+    noisy = torch.rand(clips, frames, generator=generator) < noisy_share
+    sigma = torch.rand(clips, frames, generator=generator) * level
+    noise = torch.randn(latents.shape, generator=generator)
     gate = (torch.rand(clips, frames, generator=generator) >= dropped).float()
-    return seen, gate
+    # Where a frame is missing the node has its own prediction, never the truth. `imagine` makes
+    # some of those last frames for real; the others are noised, so that no dropped frame that
+    # lies right before a target shows what a robot could not have seen.
+    sigma = torch.where(noisy | (gate == 0), sigma, 0.0).view(clips, frames, 1, 1, 1)
+    return (1 - sigma) * latents + sigma * noise, gate
 
 
 def draw_rows(

@@ -88,6 +88,9 @@ def test_dropped_frames_are_not_written_and_noise_is_bounded_to_its_share() -> N
     same = (seen == drawn.latents_BTCHW).flatten(2).all(-1).float().mean()
     assert abs(same - 0.7) < 0.05
     assert abs((gate == 0).float().mean() - 0.05) < 0.02
+    # Only the short memory would read a dropped frame, where a robot has no more than a guess.
+    shown = (seen == drawn.latents_BTCHW).flatten(2).all(-1)
+    assert not shown[gate == 0].any()
     # The target stays clean whatever was seen.
     rows = rows_of(LatentWorldModel(CONFIG), drawn, seen, gate, torch.Generator())
     clip = torch.arange(8).unsqueeze(1)
