@@ -239,6 +239,7 @@ def test_every_package_and_engine_has_its_figures(figures: dict[str, Any]) -> No
         for engine, ms in SPEED_MS.items():
             stages = row[f'{engine} fp32']
             runs = {stage: stages[stage]['runs_per_frame'] for stage in GRAPHS}
+            assert set(runs.values()) == {1}, 'as in the node, which writes no prediction'
             whole_ms = ms * (sum(runs.values()) + 1)
             assert stages['encode']['wall_p50_ms'] == stages['write']['wall_p50_ms'] == ms
             assert stages['predict']['wall_p99_ms'] == 2 * ms

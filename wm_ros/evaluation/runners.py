@@ -107,7 +107,7 @@ class Stream:
         noise_BTDCHW = self._inputs.noise_TDCHW[i][None, None]
         with self._runner.watch.lap(FRAME):
             memory = world.observe(self.memory, step)
-            world.imagine(memory, step.action_A[None, None], noise_BTDCHW)
+            world.imagine(memory, step.action_A[None, None], noise_BTDCHW, write_last=False)
         self.memory = memory
         self._index += 1
 
