@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from wm_ros.bag import BagRecorder
@@ -29,7 +32,8 @@ KEYS = {
 
 def check_results(out: Path, frames: int) -> None:
     """What every demo must leave behind."""
-    summary = json.loads((out / 'summary.json').read_text())
+    summary = json.loads((out / 'summary.json').read_text(), parse_constant=pytest.fail)
+    assert summary['rss_slope_bytes_per_frame'] is None, 'a few seconds say nothing about growth'
     assert set(summary) >= KEYS and summary['frames_sent'] == frames
     accounted = (
         summary['predictions'] + summary['missing_frames'] + sum(summary['rejected'].values())
@@ -40,6 +44,7 @@ def check_results(out: Path, frames: int) -> None:
     assert summary['backend'] == 'toy' and summary['commit'] and len(summary['load']) == 3
     page = (out / 'report.html').read_text()
     assert '<img' in page and 'side_by_side.mp4' in page
+    assert summary['rss_text'].startswith('Too short to judge') and summary['rss_text'] in page
     assert (out / 'side_by_side.mp4').stat().st_size > 1000
 
 
@@ -103,39 +108,100 @@ def test_latencies_join_sender_and_receiver_by_stamp(tmp_path: Path) -> None:
         measure.read_latencies(tmp_path / 'sent.csv', tmp_path / 'none.csv')
 
 
-def test_slope_leaves_warm_up_out_and_finds_growth() -> None:
-    received_ns = np.arange(1000, dtype=np.int64) * 40_000_000
+RATE_HZ, SAMPLED_EVERY = 25, 13  # a reading of the memory every half second
 
-    def samples(growth: float) -> list[measure.MemorySample]:
-        return [
-            measure.MemorySample(
-                frame * 40_000_000, round(100e6 + growth * frame + (-50e6 if frame < 200 else 0))
+
+def played(frames: int) -> np.ndarray:
+    """When the predictions of a run at 25 Hz were received."""
+    return 10**9 + np.arange(frames, dtype=np.int64) * 10**9 // RATE_HZ
+
+
+def samples(
+    frames: int, rss_bytes: Callable[[int], float], shared: bool = False
+) -> list[measure.MemorySample]:
+    """Readings over such a run: resident bytes by frame."""
+    return [
+        measure.MemorySample(
+            int(played(frames)[frame]),
+            10**8 + round(rss_bytes(frame)),
+            round(rss_bytes(frame)) if shared else 7,
+        )
+        for frame in range(0, frames, SAMPLED_EVERY)
+    ]
+
+
+def judged(frames: int, rss_bytes: Callable[[int], float], shared: bool = False) -> measure.Growth:
+    """The judgement of such a run."""
+    growth = measure.rss_growth(samples(frames, rss_bytes, shared), played(frames))
+    assert isinstance(growth, measure.Growth), growth
+    return growth
+
+
+def test_growth_leaves_the_warm_up_out() -> None:
+    steep = judged(1650, lambda frame: min(frame, 500) * 240)  # 120 KB in the first 20 s
+    assert steep.bytes_per_frame == steep.private_bytes == 0
+    assert steep.warm_up_s == pytest.approx(22, abs=0.1)
+    assert steep.frames > 1000 and steep.seconds > 40
+    late = judged(1650, lambda frame: 512 * frame)
+    assert late.bytes_per_frame == pytest.approx(512)
+    assert (late.private_bytes, late.shared_bytes) == (512 * late.frames, 0)
+    assert judged(1100, lambda frame: 0).warm_up_s == 20
+
+
+def test_a_run_too_short_to_judge_says_so() -> None:
+    for frames in (1, 60, 393, 1000):
+        text = measure.rss_growth(samples(frames, lambda frame: 2799 * frame), played(frames))
+        assert isinstance(text, str) and text.startswith('Too short')
+    assert f'{999 / RATE_HZ:.1f} s of predictions' in text and 'expected 20 s' in text
+    few = samples(1650, lambda frame: 0)[::20]
+    assert 'Too short' in str(measure.rss_growth(few, played(1650)))
+
+
+def test_growth_tells_a_leak_of_pages_from_single_steps() -> None:
+    leak = judged(1650, lambda frame: 16 * frame // 4096 * 4096)
+    assert leak.bytes_per_frame == pytest.approx(16, rel=0.15)
+    step = judged(1650, lambda frame: 65536 if frame > 1000 else 0, shared=True)
+    assert step.bytes_per_frame == 0
+    assert (step.private_bytes, step.shared_bytes) == (0, 65536)
+    assert '+64 KB in all, +0.0 bytes per frame' in step.text
+
+
+LEAKING = """
+import sys
+kept = []
+for line in sys.stdin:
+    for _ in range(int(line)):
+        used = bytes(4000)                  # what every frame needs, and gives back
+        kept.append(bytes(67)) if {leak} else None  # 67 and a header of 33 bytes
+    print(len(kept), flush=True)
+"""
+
+
+@pytest.mark.parametrize('leak', [True, False])
+def test_a_process_that_leaks_100_bytes_per_frame_is_seen(leak: bool) -> None:
+    frames, readings = 1650, []
+    command = [sys.executable, '-c', LEAKING.format(leak=leak)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin and child.stdout
+        process = psutil.Process(child.pid)
+        for frame in range(0, frames, SAMPLED_EVERY):
+            memory = process.memory_info()
+            readings.append(
+                measure.MemorySample(int(played(frames)[frame]), memory.rss, memory.shared)
             )
-            for frame in range(0, 999, 20)
-        ]
-
-    assert abs(measure.rss_slope(samples(0), received_ns)) < 1e-6
-    assert measure.rss_slope(samples(512), received_ns) == pytest.approx(512, abs=0.1)
-    assert measure.rss_growth(samples(512), received_ns) == {'private': 512 * 720, 'shared': 0}
-    assert np.isnan(measure.rss_slope(samples(0)[:2], received_ns))
-
-
-def test_slope_finds_a_leak_of_pages_and_growth_tells_a_single_step() -> None:
-    received_ns = np.arange(1300, dtype=np.int64) * 40_000_000
-
-    def samples(rss_bytes: Callable[[int], int], shared: bool) -> list[measure.MemorySample]:
-        return [
-            measure.MemorySample(
-                frame * 40_000_000, 10**8 + rss_bytes(frame), rss_bytes(frame) if shared else 7
-            )
-            for frame in range(0, 1299, 13)
-        ]
-
-    leak = samples(lambda frame: 16 * frame // 4096 * 4096, shared=False)
-    assert measure.rss_slope(leak, received_ns) == pytest.approx(16, rel=0.15)
-    step = samples(lambda frame: 65536 if frame > 700 else 0, shared=True)
-    assert measure.rss_slope(step, received_ns) == 0
-    assert measure.rss_growth(step, received_ns) == {'private': 0, 'shared': 65536}
+            child.stdin.write(f'{SAMPLED_EVERY}\n')
+            child.stdin.flush()
+            assert int(child.stdout.readline()) == leak * (frame + SAMPLED_EVERY)
+        child.stdin.close()
+    growth = measure.rss_growth(readings, played(frames))
+    assert isinstance(growth, measure.Growth)
+    if leak:  # of 112 bytes: the allocator rounds 100 up to 16s, and the list takes 8
+        assert 95 < growth.bytes_per_frame < 140, growth.text
+        assert growth.private_bytes > 95 * growth.frames
+    else:
+        assert abs(growth.bytes_per_frame) < 4096 / growth.frames, growth.text
 
 
 def test_shipped_parameter_files_are_those_of_the_code() -> None:

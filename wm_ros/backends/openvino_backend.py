@@ -6,8 +6,9 @@ third faster); the first run of another batch compiles the graph once more with 
 a second.
 
 With one thread a graph runs in the thread that calls it, nothing is handed over (OpenVINO 2026.4:
-not one voluntary switch in 200 runs). No thread is tied to a core, which would be OpenVINO's choice for
-more than one: a tied thread waits while another process has that core and a free one stands by.
+not one voluntary switch in 200 runs). No thread is tied to a core, which would be OpenVINO's
+choice for more than one: a tied thread waits while another process has that core and a free one
+stands by.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def recall_moments(plan: EpisodePlan, stamps_ns_T: Sequence[int]) -> dict[str, i
         stamps_ns_T: stamp of each frame of the plan, as far as it was played.
     """
     return {
-        f'{test.fact} after {test.lag} frames': int(stamps_ns_T[test.scored_frame])
+        f'{test.fact} shows again after {test.lag} frames': int(stamps_ns_T[test.scored_frame])
         for test in plan.tests
         if test.scored_frame < len(stamps_ns_T)
     }

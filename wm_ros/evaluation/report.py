@@ -110,6 +110,7 @@ def write_report(
     summary: Mapping[str, Any],
     recording: Recording,
     title: str = TITLE,
+    memory_text: str = '',
 ) -> Path:
     """Write `report.html` and `side_by_side.mp4` into `out_dir` and return the path of the page.
 
@@ -118,6 +119,7 @@ def write_report(
         summary: figures of the run, nested dictionaries allowed; shown as they are.
         recording: frames and predictions.
         title: heading of the page.
+        memory_text: what the memory curve shows, in a sentence.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     curves = quality_over_time(recording)
@@ -146,7 +148,9 @@ def write_report(
     )
     if machine := draw_machine(recording):
         parts.append(
-            '<h2>Latency and memory</h2>' + pictures.html_image(machine, 'latency, memory')
+            '<h2>Latency and memory</h2>'
+            + pictures.html_image(machine, 'latency, memory')
+            + f'<p>{html.escape(memory_text)}</p>'
         )
     parts.append('<h2>Summary</h2>' + table({**summary, 'pictures': figures}))
     path = out_dir / 'report.html'
@@ -171,6 +175,7 @@ def write_report_from_bag(
     topic: str = PREDICTION_TOPIC,
     horizon: int = 1,
     memory_bytes: Sequence[float] = (),
+    memory_text: str = '',
     moments_ns: Mapping[str, int] | None = None,
 ) -> Path:
     """Read a bag (see `read_recording`) and write its report (see `write_report`)."""
@@ -182,4 +187,4 @@ def write_report_from_bag(
         memory_bytes=memory_bytes,
         moments_ns=moments_ns,
     )
-    return write_report(out_dir, summary, recording, title)
+    return write_report(out_dir, summary, recording, title, memory_text)

@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from wm_ros.bag.read import bag_info
-from wm_ros.contract import StreamContract
-from wm_ros.model_package import ModelPackage, PackageError, find_package
-from wm_ros.nodes.processes import ProcessFailed
-from wm_ros.nodes.rehearsal import Rehearsal, rehearse, show
+from wm_ros.contract import StreamContract, find_contract
+from wm_ros.model_package import ModelPackage, find_package
+from wm_ros.nodes.rehearsal import Rehearsal, run
 
 DATA_VARIABLE = 'WM_ROS_G1_BOTTLE'
 HELD_OUT = 'episode_001'  # what `python -m training.main real` does not train on
@@ -39,41 +35,42 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--out', type=Path, default=Path('out/demo_real'))
     parser.add_argument('--bag', type=Path, default=default_bag(), help='episode to play')
     parser.add_argument('--package', default='out/train/packages/g1_bottle')
-    parser.add_argument('--contract', default='', help='YAML; the one in the package if not given')
+    parser.add_argument('--contract', default='', help='name or file (default: in the package)')
     parser.add_argument('--backend', default='auto')
     given = parser.parse_args(arguments)
-    console = Console()
-    try:
-        package = ModelPackage.load(find_package(given.package))
-        contract = package.manifest.contract
-        if given.contract:
-            contract = StreamContract.load(given.contract)
-        info = bag_info(given.bag)
-        camera = contract.camera.topic
-        counts = {topic.name: topic.messages for topic in info.topics}
-        if missing := sorted(set(contract.topics) - set(counts)):
-            raise ValueError(f'{given.bag} has no {", ".join(missing)}, which the contract names')
-        rehearsal = Rehearsal(
-            out=given.out,
-            package=package.path,
-            contract=contract,
-            source='player',
-            source_parameters={
-                'bag': str(given.bag.resolve()),
-                'camera': camera,
-                'topics': tuple(contract.topics),
-            },
-            frames=counts[camera],
-            rate_hz=contract.rate_hz,
-            title=f'{contract.name}, {given.bag.name}',
-            model_parameters={'backend': given.backend, 'contract': given.contract},
-        )
-        summary = rehearse(rehearsal, console)
-    except (PackageError, ProcessFailed, ValueError) as error:
-        print(f'demo_real: {error}', file=sys.stderr)
-        return 1
-    show(summary, given.out, console)
-    return 0
+    return run('demo_real', lambda: plan(given))
+
+
+def plan(given: argparse.Namespace) -> Rehearsal:
+    """Choose package and bag.
+
+    Raises:
+        PackageError, ValueError: one of them is missing, or the bag has not got the topics.
+    """
+    package = ModelPackage.load(find_package(given.package))
+    contract = package.manifest.contract
+    if given.contract:
+        contract = StreamContract.load(find_contract(given.contract))
+    info = bag_info(given.bag)
+    camera = contract.camera.topic
+    counts = {topic.name: topic.messages for topic in info.topics}
+    if missing := sorted(set(contract.topics) - set(counts)):
+        raise ValueError(f'{given.bag} has no {", ".join(missing)}, which the contract names')
+    return Rehearsal(
+        out=given.out,
+        package=package.path,
+        contract=contract,
+        source='player',
+        source_parameters={
+            'bag': str(given.bag.resolve()),
+            'camera': camera,
+            'topics': tuple(contract.topics),
+        },
+        frames=counts[camera],
+        rate_hz=contract.rate_hz,
+        title=f'{contract.name}, {given.bag.name}',
+        model_parameters={'backend': given.backend, 'contract': given.contract},
+    )
 
 
 if __name__ == '__main__':

@@ -1,11 +1,16 @@
-"""From the logs and the bag of a run to the figures of its summary. Reads files only."""
+"""From the logs and the bag of a run to the figures of its summary. Reads files only.
+
+Growth of resident memory is judged after a warm-up: the first 20 s from the first prediction on,
+or the first third of a longer run. Engines, middleware and allocator take their buffers there; in
+a run of 66 s all but two pages of the growth fell into it.
+"""
 
 from __future__ import annotations
 
 import os
-import subprocess
+import resource
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from wm_ros.bag.read import iter_messages
+from wm_ros.evaluation import machine
 from wm_ros.nodes.logs import read_log
 from wm_ros.nodes.table import INFO_TOPIC, STATUS_TOPIC
 
-WARM_UP_FRAMES = 300
+WARM_UP_S = 20.0
+WARM_UP_SHARE = 1 / 3
+LEAST_S = 20.0  # after warm-up; less is not judged
+LEAST_SAMPLES = 10
+PAGE_BYTES = resource.getpagesize()
 
 
 @dataclass(frozen=True)
@@ -63,43 +73,75 @@ def read_latencies(publish_log: Path, receive_log: Path) -> Latencies:
     return Latencies((received_ns - sent_ns) / 1e6, received_ns, len(sent))
 
 
-def rss_slope(samples: Sequence[MemorySample], received_ns: npt.NDArray[np.int64]) -> float:
-    """Return the growth of resident memory after warm-up, bytes per predicted frame.
+@dataclass(frozen=True)
+class Growth:
+    """Resident memory of the node after warm-up.
 
-    The median slope over all pairs of samples (Theil-Sen) after the first 300 predictions (a
-    quarter of a shorter run). A leak climbs in steps of 4 KiB pages all along and shows in full
-    from two steps on; one step alone, as when a stalled receiver makes a buffer deeper for good,
-    does not, and is seen in `rss_growth`. NaN with fewer than three samples.
+    Attributes:
+        warm_up_s: left out, from the first prediction on.
+        seconds, frames, samples: what was judged: its length, predictions, readings.
+        bytes_per_frame: median slope over all pairs of samples (Theil-Sen). A leak climbs all
+            along and shows in full from two pages on; one step alone, as when a stalled receiver
+            makes a buffer deeper for good, does not, and is seen in the bytes below.
+        private_bytes, shared_bytes: last minus first sample, of own and of shared pages.
     """
-    frames, warm = warm_samples(samples, received_ns)
-    if len(warm) < 3:
-        return float('nan')
-    rss = np.array([sample.rss_bytes for sample in warm], np.float64)
-    first, second = np.triu_indices(len(warm), 1)
-    apart = frames[second] - frames[first]
-    return float(np.median(((rss[second] - rss[first])[apart > 0]) / apart[apart > 0]))
+
+    warm_up_s: float
+    seconds: float
+    frames: int
+    samples: int
+    bytes_per_frame: float
+    private_bytes: int
+    shared_bytes: int
+
+    @property
+    def text(self) -> str:
+        """One sentence for people: what was found, and what can be told apart."""
+        total_kb, page_kb = (self.private_bytes + self.shared_bytes) / 1024, PAGE_BYTES / 1024
+        return (
+            f'Resident memory over {self.seconds:.0f} s and {self.frames} frames after a warm-up '
+            f'of {self.warm_up_s:.0f} s: {total_kb:+.0f} KB in all, {self.bytes_per_frame:+.1f} '
+            f'bytes per frame ({self.samples} samples). No growth means: no more than a step or '
+            f'two of one page ({page_kb:g} KB), which is '
+            f'{PAGE_BYTES / self.frames:.1f} bytes per frame each; less cannot be seen.'
+        )
 
 
 def rss_growth(
     samples: Sequence[MemorySample], received_ns: npt.NDArray[np.int64]
-) -> dict[str, int]:
-    """Return last minus first sample after warm-up, bytes: `private` (ours) and `shared` pages."""
-    _, warm = warm_samples(samples, received_ns)
-    if not warm:
-        return {'private': 0, 'shared': 0}
-    total = warm[-1].rss_bytes - warm[0].rss_bytes
+) -> Growth | str:
+    """Judge the growth of resident memory after warm-up, or say why the run is too short for it.
+
+    Args:
+        samples: over the run.
+        received_ns: when predictions were received, on the same clock; one or more.
+    """
+    received_ns = np.sort(received_ns)
+    length_s = float(received_ns[-1] - received_ns[0]) / 1e9
+    warm_up_s = max(WARM_UP_S, WARM_UP_SHARE * length_s)
+    warm_ns = received_ns[0] + warm_up_s * 1e9
+    warm = [sample for sample in samples if warm_ns <= sample.monotonic_ns <= received_ns[-1]]
+    if length_s - warm_up_s < LEAST_S or len(warm) < LEAST_SAMPLES:
+        return (
+            f'Too short to judge the growth of resident memory: {length_s:.1f} s of predictions, '
+            f'{len(warm)} samples after a warm-up of {warm_up_s:.0f} s; expected '
+            f'{LEAST_S:.0f} s and {LEAST_SAMPLES} samples after it.'
+        )
+    frames = np.searchsorted(received_ns, [sample.monotonic_ns for sample in warm])
+    rss = np.array([sample.rss_bytes for sample in warm], np.float64)
+    first, second = np.triu_indices(len(warm), 1)
+    apart = frames[second] - frames[first]
+    slopes = (rss[second] - rss[first])[apart > 0] / apart[apart > 0]
     shared = warm[-1].shared_bytes - warm[0].shared_bytes
-    return {'private': total - shared, 'shared': shared}
-
-
-def warm_samples(
-    samples: Sequence[MemorySample], received_ns: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], list[MemorySample]]:
-    """Return the samples between warm-up and the last prediction, and the predictions by then."""
-    at_ns = np.array([sample.monotonic_ns for sample in samples], np.int64)
-    frames = np.searchsorted(np.sort(received_ns), at_ns).astype(np.int64)
-    warm = (frames >= min(WARM_UP_FRAMES, len(received_ns) // 4)) & (frames < len(received_ns))
-    return frames[warm], [sample for sample, keep in zip(samples, warm, strict=True) if keep]
+    return Growth(
+        warm_up_s,
+        (warm[-1].monotonic_ns - warm[0].monotonic_ns) / 1e9,
+        int(frames[-1] - frames[0]),
+        len(warm),
+        float(np.median(slopes)),
+        warm[-1].rss_bytes - warm[0].rss_bytes - shared,
+        shared,
+    )
 
 
 def read_status(bag: Path) -> tuple[list[Any], Any]:
@@ -120,16 +162,13 @@ def read_status(bag: Path) -> tuple[list[Any], Any]:
     return found[STATUS_TOPIC], found[INFO_TOPIC][0]
 
 
-def summarise(
-    bag: Path, latencies: Latencies, samples: Sequence[MemorySample], stream_bytes: int
-) -> dict[str, Any]:
+def summarise(bag: Path, latencies: Latencies, samples: Sequence[MemorySample]) -> dict[str, Any]:
     """Return the summary of a run as plain JSON values.
 
     Args:
         bag: what was recorded.
         latencies: of the run.
         samples: resident memory of the node over the run.
-        stream_bytes: resident memory of the node at the last sample.
     """
     statuses, info = read_status(bag)
     first, last = statuses[0], statuses[-1]
@@ -144,9 +183,8 @@ def summarise(
             'max': round(float(latencies.total_ms.max()), 3),
         },
         'state_bytes': {'first': int(first.state_bytes), 'last': int(last.state_bytes)},
-        'rss_slope_bytes_per_frame': round(rss_slope(samples, latencies.received_ns), 2),
-        'rss_growth_bytes': rss_growth(samples, latencies.received_ns),
-        'rss_mib': round(stream_bytes / 2**20, 1),
+        **_memory(rss_growth(samples, latencies.received_ns)),
+        'rss_mib': round(samples[-1].rss_bytes / 2**20, 1),
         'backend': str(info.backend),
         'precision': str(info.precision),
         'package': str(info.name),
@@ -158,17 +196,18 @@ def summarise(
             str(name): int(count)
             for name, count in zip(last.rejected_names, last.rejected_counts, strict=True)
         },
-        'load': [round(value, 2) for value in os.getloadavg()],
+        'load': machine.load(),
         'cpus': os.cpu_count(),
-        'commit': commit(),
+        'commit': machine.commit(),
     }
 
 
-def commit() -> str:
-    """Return the commit of the checkout that this runs from, or `unknown` outside of one."""
-    here = Path(__file__).resolve().parents[2]
-    command = ['git', '-C', str(here), 'describe', '--always', '--dirty', '--abbrev=12']
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
+def _memory(growth: Growth | str) -> dict[str, Any]:
+    """Return growth as JSON values; a slope that was not judged is null, and the text says why."""
+    if isinstance(growth, str):
+        return {'rss_slope_bytes_per_frame': None, 'rss_text': growth}
+    return {
+        'rss_slope_bytes_per_frame': round(growth.bytes_per_frame, 2),
+        'rss_growth': {**asdict(growth), 'page_bytes': PAGE_BYTES},
+        'rss_text': growth.text,
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wm_ros.contract import StreamContract
 from wm_ros.evaluation.report import write_report_from_bag
+from wm_ros.model_package import PackageError
 from wm_ros.nodes import measure, table
 from wm_ros.nodes.logs import CsvLog, read_log
 from wm_ros.nodes.processes import NodeProcess, ProcessFailed, private_domain
@@ -80,11 +82,11 @@ def rehearse(plan: Rehearsal, console: Console) -> dict[str, Any]:
         memory_log.write(sample.monotonic_ns, sample.rss_bytes, sample.shared_bytes)
     memory_log.close()
     latencies = measure.read_latencies(out / 'publish.csv', out / 'receive.csv')
-    summary = measure.summarise(out / 'bag', latencies, samples, samples[-1].rss_bytes)
+    summary = measure.summarise(out / 'bag', latencies, samples)
     summary |= {'source': plan.source, **plan.source_parameters}
     for path in ('publish_log', 'truth_file', 'bag'):
         summary.pop(path, None)
-    (out / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n')
+    (out / 'summary.json').write_text(json.dumps(summary, indent=1, allow_nan=False) + '\n')
     stamps = [int(row['stamp_ns']) for row in read_log(out / 'publish.csv')]
     write_report_from_bag(
         out / 'bag',
@@ -93,6 +95,7 @@ def rehearse(plan: Rehearsal, console: Console) -> dict[str, Any]:
         summary,
         title=plan.title,
         memory_bytes=[sample.rss_bytes for sample in samples],
+        memory_text=summary['rss_text'],
         moments_ns=plan.moments(stamps) if plan.moments is not None else None,
     )
     return summary
@@ -155,16 +158,29 @@ def watch(
     return samples
 
 
+def run(name: str, make: Callable[[], Rehearsal]) -> int:
+    """Make a plan, rehearse it, print the figures that matter; return the exit status."""
+    console = Console()
+    try:
+        plan = make()
+        summary = rehearse(plan, console)
+    except (PackageError, ProcessFailed, ValueError) as error:
+        print(f'{name}: {error}', file=sys.stderr)
+        return 1
+    show(summary, plan.out, console)
+    return 0
+
+
 def show(summary: Mapping[str, Any], out: Path, console: Console) -> None:
     """Print the figures that matter and where to look."""
     latency, state = summary['latency_ms'], summary['state_bytes']
     console.print(
         f'{summary["predictions"]} predictions of {summary["frames_sent"]} frames; camera to '
         f'prediction in another process p50 {latency["p50"]:.1f} ms, p99 {latency["p99"]:.1f} ms; '
-        f'state {state["first"]} -> {state["last"]} B; resident memory '
-        f'{summary["rss_slope_bytes_per_frame"]:+.0f} B/frame; {summary["backend"]} '
+        f'state {state["first"]} -> {state["last"]} B; {summary["backend"]} '
         f'{summary["precision"]}; load {summary["load"][0]}',
         highlight=False,
     )
+    console.print(summary['rss_text'], highlight=False)
     for name in ('report.html', 'side_by_side.mp4', 'summary.json', 'bag'):
         console.print(f'  {out / name}', highlight=False, soft_wrap=True)
