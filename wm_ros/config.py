@@ -136,8 +136,8 @@ class RuntimeConfig:
     )
     contract: str = knob(
         '',
-        'stream contract YAML of this robot; empty takes the one in the '
-        'package. It must fit the model',
+        'stream contract of this robot: a YAML file, or the name of a shipped one; empty takes '
+        'the one in the package. It must fit the model',
     )
     backend: str = knob(
         'auto',

@@ -1,4 +1,4 @@
-"""From a ROS message to a Frame or to commands, by the contract, for live node and bag reader.
+"""From a ROS message to an image or to commands, by the contract, for live node and bag reader.
 
 Messages are read by their field names only, so an rclpy message and a `rosbags` message are the
 same here. Nothing here imports ROS, and nothing here looks at a clock: the time of receipt is
@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wm_ros.contract import StreamContract
-from wm_ros.datatypes import Frame
-from wm_ros.preprocess import crop_resize, decode_compressed, decode_raw
+from wm_ros.datatypes import ImageArray
+from wm_ros.preprocess import decode_compressed, decode_raw
 from wm_ros.rejection import RejectedInput, RejectReason
 from wm_ros.sources import (
     ACTION,
@@ -27,6 +26,7 @@ from wm_ros.sources import (
     JOINT_TRAJECTORY,
     TWIST_STAMPED,
     ActionSource,
+    CameraSource,
 )
 
 CommandValues = npt.NDArray[np.float64]
@@ -53,29 +53,25 @@ def stamp_ns(stamp: Any) -> int:
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
-def frame_from_message(contract: StreamContract, message: Any) -> Frame:
-    """Decode, crop and resize one camera message.
+def image_from_message(camera: CameraSource, message: Any) -> ImageArray:
+    """Decode one camera message.
 
     Returns:
-        The frame with the camera's stamp and frame_id.
+        uint8 RGB [H, W, 3], the whole image of the camera.
 
     Raises:
         RejectedInput: encoding, size, padding or broken compressed data.
     """
-    camera = contract.camera
     if camera.type == COMPRESSED_IMAGE:
-        image_HWC = decode_compressed(message.data, message.format)
-    else:
-        image_HWC = decode_raw(
-            message.data,
-            message.height,
-            message.width,
-            message.step,
-            message.encoding,
-            bool(message.is_bigendian),
-        )
-    square_HWC = crop_resize(image_HWC, camera.crop, contract.image_size)
-    return Frame(square_HWC, stamp_ns(message.header.stamp), message.header.frame_id)
+        return decode_compressed(message.data, message.format)
+    return decode_raw(
+        message.data,
+        message.height,
+        message.width,
+        message.step,
+        message.encoding,
+        bool(message.is_bigendian),
+    )
 
 
 def commands_from_message(

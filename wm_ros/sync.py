@@ -221,7 +221,7 @@ class StepSynchronizer:
         last_ns = self._last_step_ns
         dropped = self._arrivals.dropped_between(last_ns, frame.stamp_ns)
         if waiting.jumped:
-            self._reset = ResetReason.CLOCK_JUMP
+            self._reset = self._reset or ResetReason.CLOCK_JUMP
         elif last_ns is not None and self._silence_ns(last_ns, dropped, frame) > self._gap_ns:
             self._reset = self._reset or ResetReason.GAP
         if self._reset is not None:

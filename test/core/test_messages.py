@@ -7,7 +7,8 @@ import pytest
 
 from wm_ros.contract import StreamContract
 from wm_ros.contract_fields import build_value
-from wm_ros.messages import commands_from_message, frame_from_message
+from wm_ros.feed import read
+from wm_ros.messages import commands_from_message
 from wm_ros.rejection import RejectedInput, RejectReason
 from wm_ros.sources import ActionSource
 
@@ -137,7 +138,9 @@ def test_frames_keep_stamp_and_frame_id(tabletop: StreamContract) -> None:
         is_bigendian=0,
         data=image_HWC.tobytes(),
     )
-    frame = frame_from_message(tabletop, message)
+    arrived = read(tabletop, '/camera/image_raw', message, RECEIVED_NS)
+    assert arrived.receive_ns == RECEIVED_NS and arrived.camera_size == (64, 80)
+    frame = arrived.frame
     assert np.array_equal(frame.image_HWC, image_HWC[:, 8:72])
     assert (frame.stamp_ns, frame.frame_id) == (5_000_000_009, 'cam')
 
@@ -147,3 +150,8 @@ def tabletop() -> StreamContract:
     from wm_ros.contract import find_contract
 
     return StreamContract.load(find_contract('tabletop'))
+
+
+def test_a_topic_that_the_contract_does_not_name_is_an_error(tabletop: StreamContract) -> None:
+    with pytest.raises(KeyError, match='/elsewhere: contract .* names /camera/image_raw'):
+        read(tabletop, '/elsewhere', Message(), RECEIVED_NS)

@@ -20,6 +20,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from wm_ros_msgs.msg import Action, MemoryStatus, ModelInfo, Prediction
@@ -75,18 +76,28 @@ class Robot:
     """Publishes camera frames and commands, collects what a world model node publishes."""
 
     def __init__(
-        self, name: str = 'robot', command_type: Any = Action, camera_type: Any = Image
+        self,
+        name: str = 'robot',
+        command_type: Any = Action,
+        camera_type: Any = Image,
+        command_qos: QoSProfile | None = None,
+        publishes: bool = True,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self.context = Context()
         rclpy.init(context=self.context)
-        self.node = rclpy.create_node(name, context=self.context)
+        overrides = [Parameter(key, value=value) for key, value in (parameters or {}).items()]
+        self.node = rclpy.create_node(name, context=self.context, parameter_overrides=overrides)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         deep = QoSProfile(depth=100)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.camera = self.node.create_publisher(camera_type, CAMERA_TOPIC, deep)
-        self.camera_info = self.node.create_publisher(CameraInfo, CAMERA_INFO_TOPIC, deep)
-        self.command = self.node.create_publisher(command_type, COMMAND_TOPIC, deep)
+        if publishes:
+            self.camera = self.node.create_publisher(camera_type, CAMERA_TOPIC, deep)
+            self.camera_info = self.node.create_publisher(CameraInfo, CAMERA_INFO_TOPIC, deep)
+            self.command = self.node.create_publisher(
+                command_type, COMMAND_TOPIC, command_qos or deep
+            )
         self.got: dict[str, list[Any]] = {}
         for topic, kind, qos in (
             ('prediction', Prediction, deep),
@@ -185,6 +196,20 @@ class Robot:
         return self.until(
             lambda: next((s for s in self.got['memory_status'] if condition(s)), None), what
         )
+
+    def diagnosed(self, condition: Callable[[Mapping[str, str]], Any]) -> Mapping[str, str]:
+        """Return the values of the first later diagnostics for which the condition holds."""
+        self.got['diagnostics'].clear()
+
+        def find() -> Any:
+            found = [
+                {item.key: item.value for item in message.status[0].values}
+                | {'message': message.status[0].message}
+                for message in self.got['diagnostics']
+            ]
+            return next((values for values in found if condition(values)), None)
+
+        return self.until(find, 'such diagnostics')
 
     def call(self, kind: Any, service: str, **fields: Any) -> Any:
         """Call a service and return its response."""

@@ -10,6 +10,7 @@ from wm_ros_msgs.msg import Prediction
 
 from wm_ros.nodes import convert
 from wm_ros.preprocess import decode_compressed, decode_raw
+from wm_ros.rejection import RejectedInput
 from wm_ros.sources import CropBox
 
 
@@ -42,7 +43,7 @@ def test_message_types_are_found_or_named() -> None:
      ('/camera/image_raw/compressed', '/camera/camera_info')],
 )  # fmt: skip
 def test_intrinsics_are_looked_for_beside_the_camera(camera: str, info: str) -> None:
-    assert convert.info_topic(camera) == info
+    assert convert.topic_beside(camera, 'camera_info') == info
 
 
 def test_a_point_keeps_its_place_in_the_cropped_picture() -> None:
@@ -50,7 +51,7 @@ def test_a_point_keeps_its_place_in_the_cropped_picture() -> None:
     info.k = np.array([500, 0, 319.5, 0, 510, 239.5, 0, 0, 1], np.float64)
     info.p = np.array([500, 0, 319.5, 7, 0, 510, 239.5, 0, 0, 0, 1, 0], np.float64)
     crop = CropBox(left=100, top=40, width=320, height=320)
-    cropped = convert.cropped_info(info, crop, 64)
+    cropped = convert.cropped_info(info, (480, 640), crop, 64)
     point = np.array([0.1, -0.05, 1.0])
     u, v, _ = np.asarray(info.k).reshape(3, 3) @ point
     u_small, v_small, _ = np.asarray(cropped.k).reshape(3, 3) @ point
@@ -59,6 +60,26 @@ def test_a_point_keeps_its_place_in_the_cropped_picture() -> None:
     assert v_small == pytest.approx((v - 40 + 0.5) / 5 - 0.5)
     assert (cropped.width, cropped.height) == (64, 64)
     assert np.asarray(cropped.p).reshape(3, 4)[0, 3] == pytest.approx(7 / 5)
+
+
+def test_region_of_interest_and_binning_are_folded_in() -> None:
+    """A camera that reads out 800 x 600 px at (200, 100) and joins 2 x 2 px of them."""
+    info = CameraInfo(height=1200, width=1600, binning_x=2, binning_y=2)
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 200, 100, 800, 600
+    info.k = np.array([1000, 0, 700.5, 0, 1000, 400.5, 0, 0, 1], np.float64)
+    crop = CropBox(left=40, top=20, width=256, height=256)
+    cropped = convert.cropped_info(info, (300, 400), crop, 64)
+    k = np.asarray(cropped.k).reshape(3, 3)
+    assert k[0, 0] == pytest.approx(1000 / 2 / 4)
+    assert k[0, 2] + 0.5 == pytest.approx(((700.5 + 0.5 - 200) / 2 - 40) / 4)
+    assert k[1, 2] + 0.5 == pytest.approx(((400.5 + 0.5 - 100) / 2 - 20) / 4)
+    assert (cropped.binning_x, cropped.roi.width) == (0, 0)
+
+
+def test_intrinsics_for_images_of_another_size_are_refused() -> None:
+    info = CameraInfo(height=960, width=1280)
+    with pytest.raises(RejectedInput, match='size: .* 1280 x 960 px, .* have 640 x 480 px'):
+        convert.cropped_info(info, (480, 640), None, 64)
 
 
 def test_pinhole_sees_its_field_of_view() -> None:

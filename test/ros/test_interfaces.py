@@ -3,6 +3,7 @@
 import array
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from ament_index_python.packages import get_package_share_directory
 from rclpy.serialization import deserialize_message, serialize_message
 from wm_ros_msgs.msg import Action, MemoryStatus, ModelInfo, Prediction
 from wm_ros_msgs.srv import LoadMemory, ResetMemory, SaveMemory
+
+from wm_ros.datatypes import ResetReason
+from wm_ros.rejection import RejectReason
 
 SOURCE = Path(__file__).parents[2] / 'msg'
 FILES = sorted([*SOURCE.glob('msg/*.msg'), *SOURCE.glob('srv/*.srv')])
@@ -21,23 +25,26 @@ def names(paths: list[Path]) -> list[str]:
 
 
 @pytest.mark.parametrize('path', FILES, ids=names(FILES))
-def test_every_group_of_fields_is_commented(path: Path) -> None:
-    """A block of lines starts with a comment; constants explain themselves."""
-    blocks: list[list[str]] = [[]]
-    for line in path.read_text().splitlines():
-        if line.strip() in ('', '---'):
-            blocks.append([])
-        else:
-            blocks[-1].append(line)
-    assert blocks[0][0].startswith('# '), 'the file does not say what it is for'
-    fields = 0
-    for block in blocks:
-        lines = [line for line in block if '=' not in line.split('#')[0]]
-        fields += sum(not line.startswith('#') for line in lines)
-        if any(not line.startswith('#') for line in lines):
-            previous_comment = lines[0].startswith('#')
-            assert previous_comment or lines[0] == 'bool success', f'{path.name}: {lines[0]}'
-    assert fields > 0
+def test_every_field_is_commented(path: Path) -> None:
+    """A comment stands right above every field; constants and `success` explain themselves."""
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith('# '), 'the file does not say what it is for'
+    fields = [
+        (above, line)
+        for above, line in pairwise(lines)
+        if line.strip() not in ('', '---', 'bool success') and '=' not in line and line[0] != '#'
+    ]
+    assert fields and [line for above, line in fields if not above.startswith('# ')] == []
+
+
+def test_words_in_the_comments_are_those_of_the_code() -> None:
+    text = (SOURCE / 'msg' / 'MemoryStatus.msg').read_text()
+    (block,) = re.findall(r'((?:#.*\n)+)string last_reset_reason', text)
+    told = set(re.findall(r'[a-z_]+', block.split('afresh:')[1].split('.')[0])) - {'or'}
+    assert told == {reason.value for reason in ResetReason}
+    (block,) = re.findall(r'((?:#.*\n)+)string\[\] rejected_names', text)
+    examples = re.findall(r'(?:frame|action|camera_info|model)\.([a-z_]+)', block)
+    assert len(examples) > 3 and set(examples) <= {reason.value for reason in RejectReason}
 
 
 @pytest.mark.parametrize('path', FILES, ids=names(FILES))
@@ -69,7 +76,7 @@ def test_status_and_model_info_survive_the_wire() -> None:
         frames=2**33,
         state_bytes=36_000,
         finite=True,
-        rejected_names=['nan_action'],
+        rejected_names=['action.not_finite'],
         rejected_counts=array.array('Q', [3]),
         drift_psnr=math.nan,
     )

@@ -13,8 +13,9 @@ import pytest
 
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import Frame, ResetReason
+from wm_ros.feed import ArrivedCommands, ArrivedFrame, Restart
 from wm_ros.messages import Command
-from wm_ros.nodes.inbox import ArrivedCommands, ArrivedFrame, Inbox, Mail
+from wm_ros.nodes.inbox import Inbox, Mail
 from wm_ros.nodes.session import Outcome, Session
 from wm_ros.nodes.statistics import Statistics
 from wm_ros.rejection import Rejection
@@ -62,8 +63,8 @@ def mail(index: int, with_command: bool = True, late_ms: int = 0) -> Mail:
     frame = Frame(np.full((64, 64, 3), 10 * index % 250, np.uint8), stamp_ns, 'cam')
     at_ns = index * PERIOD_NS + late_ms * MS
     command = ArrivedCommands(0, (Command(np.zeros(11), stamp_ns),), stamp_ns)
-    arrived = ArrivedFrame(frame, START_NS + at_ns, at_ns)
-    return Mail(arrived, (command,) if with_command else ())
+    arrived = ArrivedFrame(frame, START_NS + at_ns, (64, 64))
+    return Mail(arrived, at_ns, (command,) if with_command else ())
 
 
 def advance(session: Session, monotonic_ns: int) -> list[Outcome]:
@@ -84,6 +85,71 @@ def test_output_that_is_not_finite_starts_the_memory_afresh_and_is_counted(
     (outcome,) = advance(session, 2 * PERIOD_NS)
     assert outcome.index == 0 and session.memory.frames == 1
     assert session.statistics.last_reset == ResetReason.NOT_FINITE
+
+
+def loaded(session: Session, frames: int = 1000) -> Restart:
+    """A wish to go on from a saved memory, told from an empty one by its count."""
+    return Restart(ResetReason.LOADED, replace(session.model.reset(), frames=frames))
+
+
+def test_a_load_holds_where_the_clock_jumps_before_the_next_frame(session: Session) -> None:
+    session.put(mail(100))
+    assert advance(session, 100 * PERIOD_NS)
+    session.put(replace(mail(0), restart=loaded(session)))
+    (outcome,) = advance(session, 101 * PERIOD_NS)
+    assert outcome.index == 0 and session.memory.frames == 1001
+    assert session.statistics.last_reset == ResetReason.LOADED
+
+
+def test_a_load_holds_where_a_waiting_frame_begins_afresh(session: Session) -> None:
+    session.put(mail(0))
+    assert advance(session, 0)
+    session.put(mail(100, with_command=False))
+    assert advance(session, 100 * PERIOD_NS) == [], 'it waits for its command'
+    session.put(Mail(restart=loaded(session)))
+    assert session.next_memory.frames == 1000, 'what SaveMemory would write now'
+    assert len(advance(session, 100 * PERIOD_NS)) == 1
+    assert session.statistics.last_reset == ResetReason.GAP and session.memory.frames == 1
+    session.put(mail(101))
+    assert advance(session, 101 * PERIOD_NS) and session.memory.frames == 1001
+
+
+def test_the_newer_of_two_loads_holds_also_with_a_frame_between(session: Session) -> None:
+    session.put(replace(mail(0), restart=loaded(session, 10)))
+    session.put(Mail(restart=loaded(session, 500)))
+    advance(session, 0)
+    session.put(mail(1))
+    advance(session, PERIOD_NS)
+    assert session.memory.frames == 501
+
+
+def test_a_load_holds_where_output_before_it_is_not_finite(session: Session) -> None:
+    session.put(mail(0))
+    assert advance(session, 0)
+    session.put(mail(1, with_command=False))
+    session.put(Mail(restart=loaded(session)))
+    session.model.backend.on = True
+    assert advance(session, PERIOD_NS) == [] and session.statistics.not_finite == 1
+    session.model.backend.on = False
+    session.put(mail(2))
+    assert advance(session, 2 * PERIOD_NS) and session.memory.frames == 1001
+    assert session.statistics.last_reset == ResetReason.LOADED
+
+
+def test_a_loaded_memory_that_has_begun_is_reset_like_any_other(session: Session) -> None:
+    session.put(replace(mail(0), restart=loaded(session)))
+    assert advance(session, 0) and session.memory.frames == 1001
+    session.model.backend.on = True
+    session.put(mail(1))
+    assert advance(session, PERIOD_NS) == []
+    session.model.backend.on = False
+    session.put(mail(2))
+    assert advance(session, 2 * PERIOD_NS) and session.memory.frames == 1
+    assert session.statistics.last_reset == ResetReason.NOT_FINITE
+    session.put(replace(mail(3), restart=loaded(session)))
+    assert advance(session, 3 * PERIOD_NS) and session.memory.frames == 1001
+    session.put(replace(mail(4), restart=Restart(ResetReason.SERVICE)))
+    assert advance(session, 4 * PERIOD_NS) and session.memory.frames == 1
 
 
 def test_a_frame_waits_for_its_command_and_no_longer(session: Session) -> None:
@@ -108,11 +174,12 @@ def test_the_slot_keeps_the_newest_frame_and_every_command() -> None:
     inbox = Inbox()
     for index in range(3):
         letter = mail(index)
-        inbox.put_commands(letter.commands[0])
-        inbox.put_frame(letter.frame)
+        inbox.put(letter.queued[0])
+        inbox.put(letter.frame, letter.monotonic_ns)
     taken = inbox.take(0.0)
     assert taken.frame.frame.stamp_ns == START_NS + 2 * PERIOD_NS
-    assert len(taken.commands) == 3 and inbox.dropped_frames == 2
+    assert taken.monotonic_ns == 2 * PERIOD_NS
+    assert len(taken.queued) == 3 and inbox.dropped_frames == 2
     assert taken.dropped_ns == (START_NS, START_NS + PERIOD_NS)
     assert inbox.take(0.0) == Mail()
 

@@ -59,9 +59,12 @@ def set_text(robot: Robot, name: str, text: str) -> tuple[bool, str]:
 
 def test_every_transition_and_what_it_refuses(package: ModelPackage, tmp_path: Path) -> None:
     log = tmp_path / 'log'
-    with Robot() as robot, Child(
-        'world_model', log, package='no_such_package', backend='toy', autostart=False
-    ) as node:
+    with (
+        Robot() as robot,
+        Child(
+            'world_model', log, package='no_such_package', backend='toy', autostart=False
+        ) as node,
+    ):
         assert state_of(robot) == State.PRIMARY_STATE_UNCONFIGURED
         assert not change(robot, Transition.TRANSITION_CONFIGURE)
         assert state_of(robot) == State.PRIMARY_STATE_UNCONFIGURED
@@ -123,9 +126,10 @@ def test_joint_commands_and_compressed_camera(tmp_path: Path) -> None:
     }  # fmt: skip
     contract = StreamContract.from_dict(values)
     package = write_toy_package(tmp_path / 'toy', contract)
-    with Robot(command_type=JointState, camera_type=CompressedImage) as robot, Child(
-        'world_model', tmp_path / 'log', package=str(package.path), backend='toy'
-    ) as node:
+    with (
+        Robot(command_type=JointState, camera_type=CompressedImage) as robot,
+        Child('world_model', tmp_path / 'log', package=str(package.path), backend='toy') as node,
+    ):
         robot.wait_matched()
         colour = (200, 40, 90)
         for index in range(3):
@@ -160,8 +164,15 @@ def test_a_contract_that_does_not_fit_is_refused(package: ModelPackage, tmp_path
     moved['cameras'][0]['topic'] = '/elsewhere/image'
     path.write_text(yaml.safe_dump(moved))
     assert load(config).contract.camera.topic == '/elsewhere/image'
-    with pytest.raises(ContractError, match='cannot read contract'):
+    with pytest.raises(ContractError, match='no contract .*none.yaml.: not a file'):
         load(dataclasses.replace(config, contract=str(tmp_path / 'none.yaml')))
+
+
+def test_a_contract_is_found_by_name(package: ModelPackage) -> None:
+    config = RuntimeConfig(package=str(package.path), backend='toy', contract='tabletop')
+    assert load(config).contract == CONTRACT
+    with pytest.raises(ContractError, match="'g1_bottle' does not fit the model"):
+        load(dataclasses.replace(config, contract='g1_bottle'))
 
 
 def test_an_engine_that_computes_something_else_is_refused(

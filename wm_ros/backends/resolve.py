@@ -1,7 +1,7 @@
 """Choose the engine once, at configure time, and say why. Nothing changes it afterwards.
 
-`auto` takes the first that works here: TensorRT, CUDA, OpenVINO, ONNX Runtime. A named engine is
-taken or refused.
+`auto` takes the first that loads the package here: TensorRT, CUDA, OpenVINO, ONNX Runtime; its
+`reason` names every engine that it passed over, and why. A named engine is taken or refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from importlib import metadata, util
 from typing import Final
 
 from wm_ros.backends.base import Backend, EngineNotBuilt, EngineUnavailable
-from wm_ros.model_package import ModelPackage
+from wm_ros.model_package import ModelPackage, PackageError
 
 AUTO_ORDER: Final = ('tensorrt', 'cuda', 'openvino', 'onnxruntime')
 KINDS: Final = ('auto', *AUTO_ORDER, 'toy')
@@ -33,8 +33,8 @@ def resolve_backend(
         EngineUnavailable: the engine, or with `auto` every engine, cannot run here; the text says
             why.
         EngineNotBuilt: `tensorrt`.
-        PackageError: the engine runs here but the package's graphs are no graphs, or of other
-            shapes.
+        PackageError: the engine (with `auto`: every engine that runs here) cannot load the
+            package's graphs, or they have other shapes.
         ValueError: an unknown kind.
     """
     if kind not in KINDS:
@@ -42,6 +42,7 @@ def resolve_backend(
     if kind != 'auto':
         return LOADERS[kind](package, threads, precision, f'{kind}: asked for by name')
     passed: list[str] = []
+    failure: type[Exception] = EngineUnavailable
     for candidate in AUTO_ORDER:
         try:
             skipped = f' ({"; ".join(passed)})' if passed else ''
@@ -50,7 +51,11 @@ def resolve_backend(
             )
         except EngineUnavailable as error:
             passed.append(str(error))
-    raise EngineUnavailable(f'no engine for package {package.name}: {"; ".join(passed)}')
+        except Exception as error:  # a broken installation raises whatever it likes
+            passed.append(f'{candidate}: {type(error).__name__}: {error}')
+            if isinstance(error, PackageError):
+                failure = PackageError
+    raise failure(f'no engine for package {package.name}: {"; ".join(passed)}')
 
 
 def _tensorrt(package: ModelPackage, threads: int, precision: str, reason: str) -> Backend:

@@ -21,6 +21,7 @@ from std_msgs.msg import Header
 
 from wm_ros.datatypes import ImageArray
 from wm_ros.preprocess import crop_intrinsics
+from wm_ros.rejection import RejectedInput, RejectReason
 from wm_ros.sources import CropBox
 
 
@@ -77,25 +78,46 @@ def float_array(values: npt.ArrayLike) -> array.array[float]:
     return array.array('f', np.asarray(values, np.float32).tobytes())
 
 
-def cropped_info(info: CameraInfo, crop: CropBox | None, size: int) -> CameraInfo:
+def cropped_info(
+    info: CameraInfo, image_size: tuple[int, int], crop: CropBox | None, size: int
+) -> CameraInfo:
     """Return the intrinsics of the model's square image.
 
-    K and P are moved and scaled by the crop, distortion and rectification stay as they are;
-    binning and regions of interest are folded in as zero.
+    K and P are moved and scaled by region of interest, binning and crop; the result has neither of
+    the first two. Distortion and rectification stay as they are.
 
     Args:
-        info: as the camera publishes it, for its full image.
+        info: as the camera publishes it.
+        image_size: (height, width) of the camera's images, px.
         crop: the contract's crop, None for the largest centred square.
         size: side of the model's image, px.
+
+    Raises:
+        RejectedInput: SIZE, the info is not for images of this size.
     """
-    intrinsics_33 = crop_intrinsics(np.asarray(info.k), info.height, info.width, crop, size)
-    projection_34 = np.asarray(info.p, np.float64).reshape(3, 4)
-    to_square_33 = crop_intrinsics(np.eye(3), info.height, info.width, crop, size)
+    height, width = image_size
+    binning_x, binning_y = max(info.binning_x, 1), max(info.binning_y, 1)
+    whole = (info.roi.height or info.height, info.roi.width or info.width)
+    found = (whole[0] // binning_y, whole[1] // binning_x)
+    if found != image_size:
+        raise RejectedInput(
+            RejectReason.SIZE,
+            f'camera_info is for images of {found[1]} x {found[0]} px, '
+            f'the images have {width} x {height} px',
+        )
+    to_image_33 = np.array(
+        [
+            [1 / binning_x, 0, (0.5 - info.roi.x_offset) / binning_x - 0.5],
+            [0, 1 / binning_y, (0.5 - info.roi.y_offset) / binning_y - 0.5],
+            [0, 0, 1],
+        ]
+    )
+    to_square_33 = crop_intrinsics(to_image_33, height, width, crop, size)
     result = CameraInfo(height=size, width=size, distortion_model=info.distortion_model)
     result.d = array.array('d', info.d)
-    result.k = intrinsics_33.reshape(-1)
+    result.k = (to_square_33 @ np.asarray(info.k, np.float64).reshape(3, 3)).reshape(-1)
     result.r = np.asarray(info.r, np.float64)
-    result.p = (to_square_33 @ projection_34).reshape(-1)
+    result.p = (to_square_33 @ np.asarray(info.p, np.float64).reshape(3, 4)).reshape(-1)
     return result
 
 
@@ -116,10 +138,11 @@ def pinhole_info(size: int, fovy_deg: float) -> CameraInfo:
     return info
 
 
-def info_topic(camera_topic: str) -> str:
-    """Return where a camera's intrinsics are published: `camera_info` beside its raw image.
+def topic_beside(camera_topic: str, name: str) -> str:
+    """Return a topic beside a camera's raw image.
 
-    `/camera/image_raw` and `/camera/image_raw/compressed` both give `/camera/camera_info`.
+    With `camera_info`, `/camera/image_raw` and `/camera/image_raw/compressed` both give
+    `/camera/camera_info`.
     """
     raw = camera_topic.removesuffix('/compressed')
-    return f'{raw.rpartition("/")[0]}/camera_info'
+    return f'{raw.rpartition("/")[0]}/{name}'

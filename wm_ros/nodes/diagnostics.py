@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -10,6 +11,7 @@ from std_msgs.msg import Header
 from wm_ros_msgs.msg import MemoryStatus, ModelInfo
 
 from wm_ros import memory as memories
+from wm_ros.arrivals import RATE_SLACK
 from wm_ros.nodes import convert
 from wm_ros.nodes.inbox import Inbox
 from wm_ros.nodes.loading import Loaded
@@ -31,6 +33,8 @@ def model_info(loaded: Loaded, head: Header) -> ModelInfo:
         arm=package.model.arm,
         backend=loaded.model.backend.name,
         precision=loaded.model.backend.precision,
+        backend_reason=loaded.model.backend.reason,
+        renderer=manifest.renderer or '',
         image_size=package.model.image_size,
         rate_hz=float(contract.rate_hz),
         action_names=[entry.name for entry in contract.entries],
@@ -98,7 +102,33 @@ class Ages:
         return cls(*[(monotonic_ns - at_ns) / 1e9 if at_ns else float('inf') for at_ns in seen])
 
 
-def judge(session: Session, ages: Ages, stale_s: float) -> tuple[bytes, str]:
+@dataclass(frozen=True)
+class Surroundings:
+    """What the node has found out about its robot.
+
+    Attributes:
+        reliability: topic -> how it is heard, `reliable` or `best_effort`.
+        renderer: what draws the camera's frames, as a simulator says; empty for a real camera.
+    """
+
+    reliability: Mapping[str, str] = field(default_factory=dict)
+    renderer: str = ''
+
+
+def renderer_mismatch(loaded: Loaded, renderer: str) -> str:
+    """Return what is wrong with a simulator's renderer; empty where nothing is."""
+    trained = loaded.model.package.manifest.renderer
+    if not trained or not renderer or trained == renderer:
+        return ''
+    return (
+        f'the frames are drawn by {renderer}, package {loaded.model.package.name} was trained on '
+        f'frames drawn by {trained}: expect worse predictions'
+    )
+
+
+def judge(
+    loaded: Loaded, session: Session, ages: Ages, around: Surroundings, stale_s: float
+) -> tuple[bytes, str]:
     """Return the diagnostic level and the sentence that explains it; the worst finding counts."""
     statistics = session.statistics
     if statistics.note:
@@ -114,6 +144,12 @@ def judge(session: Session, ages: Ages, stale_s: float) -> tuple[bytes, str]:
             f'slower than the camera: {100 * LATE_SHARE:g} % of predictions take '
             f'longer than {statistics.period_ms:.1f} ms'
         )
+    rate_hz, expected_hz = session.synchronizer.camera_rate_hz, loaded.contract.rate_hz
+    if rate_hz is not None and abs(rate_hz / expected_hz - 1) > RATE_SLACK:
+        found = f'the camera sends {rate_hz:.1f} frames/s, the model expects {expected_hz:g}'
+        return DiagnosticStatus.WARN, found
+    if mismatch := renderer_mismatch(loaded, around.renderer):
+        return DiagnosticStatus.WARN, mismatch
     return DiagnosticStatus.OK, 'predicting'
 
 
@@ -122,18 +158,24 @@ def diagnostics(
     session: Session,
     status: MemoryStatus,
     ages: Ages,
+    around: Surroundings,
     stale_s: float,
     head: Header,
     name: str,
 ) -> DiagnosticArray:
     """Return one DiagnosticStatus with everything that a person may want to know."""
-    level, message = judge(session, ages, stale_s)
+    level, message = judge(loaded, session, ages, around, stale_s)
     session.statistics.note = ''  # said once
     counts = dict(session.synchronizer.counts)
+    camera_rate_hz = session.synchronizer.camera_rate_hz
     values: dict[str, object] = {
         'package': loaded.model.package.name,
         'backend': f'{loaded.model.backend.name} {loaded.model.backend.precision}',
         'backend_reason': loaded.model.backend.reason,
+        'package_renderer': loaded.model.package.manifest.renderer or '',
+        'camera_renderer': around.renderer,
+        'model_rate_hz': f'{loaded.contract.rate_hz:g}',
+        'camera_rate_hz': '' if camera_rate_hz is None else f'{camera_rate_hz:.2f}',
         'budget_ms': f'{session.statistics.period_ms:.2f}',
         'latency_p50_ms': f'{status.latency_p50_ms:.2f}',
         'latency_p99_ms': f'{status.latency_p99_ms:.2f}',
@@ -151,6 +193,7 @@ def diagnostics(
         'last_reset': status.last_reset_reason,
         'drift_psnr_db': f'{status.drift_psnr:.2f}',
         'copy_last_psnr_db': f'{status.copy_last_psnr:.2f}',
+        **{f'heard {topic}': how for topic, how in around.reliability.items()},
         **{key: counts[key] for key in sorted(counts)},
     }
     entry = DiagnosticStatus(

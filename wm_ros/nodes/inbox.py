@@ -10,55 +10,26 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
-from wm_ros.datatypes import Frame, MemoryState, ResetReason
-from wm_ros.messages import Command
-from wm_ros.rejection import RejectedInput
+from wm_ros.feed import Arrival, ArrivedCommands, ArrivedFrame, Refusal, Restart
 
-MOST_COMMANDS = 4096  # while the thread is busy; about 40 s of commands at 100 Hz
-
-
-@dataclass(frozen=True)
-class ArrivedFrame:
-    """A converted frame, when it was received by the node's clock, and by the monotonic one."""
-
-    frame: Frame
-    receive_ns: int
-    monotonic_ns: int
-
-
-@dataclass(frozen=True)
-class ArrivedCommands:
-    """The commands of one message, and when it was received by the node's clock."""
-
-    source_index: int
-    commands: tuple[Command, ...]
-    receive_ns: int
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A message that could not be converted. `kind` is `frame` or `action`."""
-
-    kind: str
-    error: RejectedInput
-    stamp_ns: int
-
-
-@dataclass(frozen=True)
-class Restart:
-    """Start afresh before the next frame, from `memory` or from nothing."""
-
-    reason: ResetReason
-    memory: MemoryState | None = None
+MOST_QUEUED = 4096  # while the thread is busy; about 40 s of commands at 100 Hz
 
 
 @dataclass(frozen=True)
 class Mail:
-    """Everything that has come since the last look; `dropped_ns` are stamps of dropped frames."""
+    """Everything that has come since the last look.
+
+    Attributes:
+        frame: the newest frame.
+        monotonic_ns: when it was received, by the monotonic clock.
+        queued: commands and refusals in the order of their arrival.
+        restart: the newest wish.
+        dropped_ns: stamps of dropped frames.
+    """
 
     frame: ArrivedFrame | None = None
-    commands: tuple[ArrivedCommands, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
+    monotonic_ns: int = 0
+    queued: tuple[ArrivedCommands | Refusal, ...] = ()
     restart: Restart | None = None
     dropped_ns: tuple[int, ...] = ()
 
@@ -69,45 +40,39 @@ class Inbox:
 
     Attributes:
         dropped_frames: frames that a newer one replaced.
-        dropped_commands: commands beyond the length of the queue.
+        dropped_queued: commands and refusals beyond the length of the queue.
     """
 
     dropped_frames: int = 0
-    dropped_commands: int = 0
+    dropped_queued: int = 0
     _ready: threading.Condition = field(default_factory=threading.Condition)
     _frame: ArrivedFrame | None = None
-    _commands: deque[ArrivedCommands] = field(default_factory=lambda: deque(maxlen=MOST_COMMANDS))
-    _refusals: deque[Refusal] = field(default_factory=lambda: deque(maxlen=MOST_COMMANDS))
-    _dropped_ns: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_COMMANDS))
+    _monotonic_ns: int = 0
+    _queued: deque[ArrivedCommands | Refusal] = field(
+        default_factory=lambda: deque(maxlen=MOST_QUEUED)
+    )
+    _dropped_ns: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_QUEUED))
     _restart: Restart | None = None
     _closed: bool = False
 
-    def put_frame(self, frame: ArrivedFrame) -> None:
-        """Leave a frame; one that is still here is dropped."""
-        with self._ready:
-            if self._frame is not None:
-                self.dropped_frames += 1
-                self._dropped_ns.append(self._frame.frame.stamp_ns)
-            self._frame = frame
-            self._ready.notify()
+    def put(self, arrival: Arrival, monotonic_ns: int = 0) -> None:
+        """Leave an arrival: a frame that is still here is dropped, the newest restart counts.
 
-    def put_commands(self, commands: ArrivedCommands) -> None:
-        """Leave the commands of one message."""
+        Args:
+            arrival: what came.
+            monotonic_ns: of a frame, when it was received by the monotonic clock.
+        """
         with self._ready:
-            self.dropped_commands += len(self._commands) == MOST_COMMANDS
-            self._commands.append(commands)
-            self._ready.notify()
-
-    def put_refusal(self, refusal: Refusal) -> None:
-        """Leave word of a message that was refused."""
-        with self._ready:
-            self._refusals.append(refusal)
-            self._ready.notify()
-
-    def put_restart(self, restart: Restart) -> None:
-        """Ask for a restart before the next frame; the newest wish counts."""
-        with self._ready:
-            self._restart = restart
+            if isinstance(arrival, ArrivedFrame):
+                if self._frame is not None:
+                    self.dropped_frames += 1
+                    self._dropped_ns.append(self._frame.frame.stamp_ns)
+                self._frame, self._monotonic_ns = arrival, monotonic_ns
+            elif isinstance(arrival, Restart):
+                self._restart = arrival
+            else:
+                self.dropped_queued += len(self._queued) == MOST_QUEUED
+                self._queued.append(arrival)
             self._ready.notify()
 
     @property
@@ -129,19 +94,17 @@ class Inbox:
     def take(self, timeout_s: float) -> Mail:
         """Wait until something is here, the time is over or the box is closed; take everything."""
         with self._ready:
-            if not (self._closed or self._anything()):
+            if not (self._closed or self._frame or self._queued or self._restart):
                 self._ready.wait(timeout_s)
             mail = Mail(
                 self._frame,
-                tuple(self._commands),
-                tuple(self._refusals),
+                self._monotonic_ns,
+                tuple(self._queued),
                 self._restart,
                 tuple(self._dropped_ns),
             )
             self._frame = self._restart = None
-            for queue in (self._commands, self._refusals, self._dropped_ns):
-                queue.clear()
+            self._monotonic_ns = 0
+            self._queued.clear()
+            self._dropped_ns.clear()
             return mail
-
-    def _anything(self) -> bool:
-        return bool(self._frame or self._commands or self._refusals or self._restart)

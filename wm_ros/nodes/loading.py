@@ -9,16 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from wm_ros import parity
-from wm_ros.backends.base import EngineUnavailable
 from wm_ros.backends.resolve import resolve_backend
 from wm_ros.config import RuntimeConfig
-from wm_ros.contract import StreamContract
+from wm_ros.contract import StreamContract, find_contract
 from wm_ros.contract_fields import ContractError
 from wm_ros.datatypes import Frame, ResetReason, Step
+from wm_ros.memory import NonFiniteError
 from wm_ros.model_package import ModelPackage, PackageError, find_package
 from wm_ros.world_model import WorldModel
 
-REFUSALS = (PackageError, ContractError, EngineUnavailable, ValueError, OSError)
+# EngineUnavailable and what engines raise themselves are RuntimeErrors.
+REFUSALS = (PackageError, ContractError, NonFiniteError, RuntimeError, ValueError, OSError)
 WARM_UP_FRAMES = 5
 
 
@@ -40,14 +41,16 @@ def load(config: RuntimeConfig) -> Loaded:
 
     Raises:
         PackageError: the package is missing, damaged or inconsistent.
-        ContractError: the contract cannot be read, or does not fit the model.
+        ContractError: the contract cannot be found or read, or does not fit the model.
         EngineUnavailable: the engine cannot run here.
+        NonFiniteError: the model's output for grey frames is not finite.
+        RuntimeError: the engine failed.
         ParityMismatch: the engine's results are outside the package's tolerance.
     """
     package = ModelPackage.load(find_package(config.package))
     contract = package.manifest.contract
     if config.contract:
-        contract = StreamContract.load(config.contract)
+        contract = StreamContract.load(find_contract(config.contract))
         contract.require_fit(package.manifest.contract)
     backend = resolve_backend(config.backend, package, config.threads, precision=config.precision)
     report = parity.check_sample(package, backend)

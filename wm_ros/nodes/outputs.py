@@ -5,8 +5,7 @@ the executor's.
 from __future__ import annotations
 
 import time
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
@@ -17,22 +16,22 @@ from wm_ros_msgs.msg import MemoryStatus, ModelInfo, Prediction
 
 from wm_ros.config import RuntimeConfig
 from wm_ros.nodes import convert, diagnostics
+from wm_ros.nodes.intrinsics import Intrinsics
 
 if TYPE_CHECKING:
+    from wm_ros.nodes.diagnostics import Surroundings
     from wm_ros.nodes.inbox import Inbox
     from wm_ros.nodes.loading import Loaded
     from wm_ros.nodes.session import Outcome, Session
 
-OVERRIDES = QoSOverridingOptions.with_default_policies()
-RELIABLE = QoSProfile(depth=10)
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+DEPTH = 10
 
 
 class Outputs:
     """The managed publishers of the node: silent while it is not active.
 
     Attributes:
-        source_info: newest intrinsics of the camera; without them no camera_info is published.
+        intrinsics: of the camera; without them no camera_info is published.
         frame_id: tf frame of the newest camera message.
     """
 
@@ -40,29 +39,35 @@ class Outputs:
         self._node = node
         self._loaded = loaded
         self._config = config
-        self.source_info: CameraInfo | None = None
+        self.intrinsics = Intrinsics(loaded.contract)
         self.frame_id = ''
-        make = partial(node.create_lifecycle_publisher, qos_overriding_options=OVERRIDES)
-        self.prediction = make(Prediction, '~/prediction', RELIABLE)
-        self.image = make(Image, '~/predicted/image', RELIABLE)
-        self.compressed = make(CompressedImage, '~/predicted/image/compressed', RELIABLE)
-        self.info = make(CameraInfo, '~/predicted/camera_info', RELIABLE)
-        self.status = make(MemoryStatus, '~/memory_status', RELIABLE)
-        self.model = make(ModelInfo, '~/model_info', LATCHED)
-        self.diagnostics = make(DiagnosticArray, '/diagnostics', RELIABLE)
+        self._publishers: list[Any] = []
+
+    def create(self) -> None:
+        """Make the publishers; what an exception left half done is for `destroy`."""
+        self.prediction = self._make(Prediction, '~/prediction')
+        self.image = self._make(Image, '~/predicted/image')
+        self.compressed = self._make(CompressedImage, '~/predicted/image/compressed')
+        self.info = self._make(CameraInfo, '~/predicted/camera_info')
+        self.status = self._make(MemoryStatus, '~/memory_status')
+        self.model = self._make(ModelInfo, '~/model_info', latched=True)
+        self.diagnostics = self._make(DiagnosticArray, '/diagnostics')
 
     def destroy(self) -> None:
         """Take the publishers off the node."""
-        for publisher in (
-            self.prediction,
-            self.image,
-            self.compressed,
-            self.info,
-            self.status,
-            self.model,
-            self.diagnostics,
-        ):
-            self._node.destroy_lifecycle_publisher(publisher)
+        while self._publishers:
+            self._node.destroy_lifecycle_publisher(self._publishers.pop())
+
+    def _make(self, kind: Any, topic: str, latched: bool = False) -> Any:
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+        publisher = self._node.create_lifecycle_publisher(
+            kind,
+            topic,
+            QoSProfile(depth=1 if latched else DEPTH, durability=durability),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self._publishers.append(publisher)
+        return publisher
 
     def publish_model(self) -> None:
         """Publish the latched description of the model."""
@@ -95,15 +100,12 @@ class Outputs:
             self.compressed.publish(
                 convert.compressed_message(prediction.image_HWC, head, self._config.jpeg_quality)
             )
-        if self.source_info is not None:
-            contract = self._loaded.contract
-            info = convert.cropped_info(
-                self.source_info, contract.camera.crop, contract.image_size
-            )
+        info = self.intrinsics.cropped
+        if info is not None:
             info.header = head
             self.info.publish(info)
 
-    def publish_status(self, session: Session, inbox: Inbox) -> None:
+    def publish_status(self, session: Session, inbox: Inbox, around: Surroundings) -> None:
         """Publish memory status and diagnostics."""
         status = diagnostics.memory_status(session, inbox, self.frame_id)
         self.status.publish(status)
@@ -112,6 +114,6 @@ class Outputs:
         name = self._node.get_fully_qualified_name()
         self.diagnostics.publish(
             diagnostics.diagnostics(
-                self._loaded, session, status, ages, self._config.stale_s, head, name
+                self._loaded, session, status, ages, around, self._config.stale_s, head, name
             )
         )

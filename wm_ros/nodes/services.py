@@ -14,6 +14,7 @@ from wm_ros_msgs.srv import LoadMemory, ResetMemory, SaveMemory
 
 from wm_ros import memory as memories
 from wm_ros.datatypes import MemoryState, ResetReason
+from wm_ros.feed import Restart
 from wm_ros.memory import (
     MemoryFileError,
     MemoryOwnerError,
@@ -21,7 +22,7 @@ from wm_ros.memory import (
     NonFiniteError,
 )
 from wm_ros.nodes.convert import ns_to_stamp
-from wm_ros.nodes.inbox import Inbox, Restart
+from wm_ros.nodes.inbox import Inbox
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -39,12 +40,19 @@ class MemoryServices:
         self._log = node.get_logger()
         self._session: Session | None = None
         self._inbox: Inbox | None = None
-        self._services = [
-            node.create_service(SaveMemory, '~/save_memory', self.save),
-            node.create_service(LoadMemory, '~/load_memory', self.load),
+        self._with_reset = with_reset
+        self._services: list[Any] = []
+
+    def create(self) -> None:
+        """Put the services on the node."""
+        offered = [
+            (SaveMemory, '~/save_memory', self.save),
+            (LoadMemory, '~/load_memory', self.load),
         ]
-        if with_reset:
-            self._services.append(node.create_service(ResetMemory, '~/reset_memory', self.reset))
+        if self._with_reset:
+            offered.append((ResetMemory, '~/reset_memory', self.reset))
+        for kind, name, answer in offered:
+            self._services.append(self._node.create_service(kind, name, answer))
 
     def open(self, session: Session, inbox: Inbox) -> None:
         """Serve this session from now on."""
@@ -57,8 +65,8 @@ class MemoryServices:
     def destroy(self) -> None:
         """Take the services off the node."""
         self.close()
-        for service in self._services:
-            self._node.destroy_service(service)
+        while self._services:
+            self._node.destroy_service(self._services.pop())
 
     def reset(
         self, request: ResetMemory.Request, response: ResetMemory.Response
@@ -66,7 +74,7 @@ class MemoryServices:
         """Start the memory afresh before the next frame."""
         if self._inbox is None:
             return refuse(response, ResetMemory.Response.NOT_ACTIVE, 'the node is not active')
-        self._inbox.put_restart(Restart(ResetReason.SERVICE))
+        self._inbox.put(Restart(ResetReason.SERVICE))
         self._log.info(f'memory reset asked for: {request.note or "no note"}')
         response.success = True
         return response
@@ -119,7 +127,7 @@ class MemoryServices:
         if memory.batch != 1:
             found = f'{path}: holds {memory.batch} states, expected 1'
             return refuse(response, codes.WRONG_MODEL, found)
-        self._inbox.put_restart(Restart(ResetReason.LOADED, memory))
+        self._inbox.put(Restart(ResetReason.LOADED, memory))
         self._log.info(f'memory of {memory.frames} frames loaded from {path}')
         return describe(response, memory, path)
 

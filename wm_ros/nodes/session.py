@@ -9,6 +9,7 @@ Axes: B batch (1 here), T time, H W pixels, C channels, A action.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ import numpy as np
 from wm_ros import memory as memories
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import FloatArray, Frame, MemoryState, Prediction, ResetReason, Step
-from wm_ros.nodes.inbox import Mail, Restart
+from wm_ros.feed import Restart, push
+from wm_ros.nodes.inbox import Mail
 from wm_ros.nodes.statistics import Statistics
 from wm_ros.rejection import Rejection
 from wm_ros.sync import StepSynchronizer
@@ -66,7 +68,9 @@ class Session:
         self._seed = seed
         self._rng = np.random.default_rng(seed)
         self._on_rejection = on_rejection
-        self._wish: Restart | None = None
+        self._due: deque[Step | Rejection | Restart] = deque()
+        self._asked: Restart | None = None  # the newest restart that has not begun
+        self._wish: Restart | None = None  # the same, once every step before it is done
         self._clock_ns = 0  # node clock minus monotonic clock, at the newest frame
         self._received: dict[int, int] = {}  # stamp -> monotonic instant of reception
         self._last: tuple[Step, Prediction] | None = None
@@ -75,33 +79,32 @@ class Session:
         """Hand everything that arrived to the synchroniser, commands before the frame."""
         if mail.restart is not None:
             self.restart(mail.restart)
-        for refusal in mail.refusals:
-            self.synchronizer.push_rejection(refusal.kind, refusal.error, refusal.stamp_ns)
-        for item in mail.commands:
-            self.synchronizer.push_commands(item.source_index, item.commands, item.receive_ns)
+        for item in mail.queued:
+            push(self.synchronizer, item)
         # They arrived, we were late: no reason to believe that the camera had a gap.
         for stamp_ns in mail.dropped_ns:
             self.synchronizer.push_dropped(stamp_ns)
         if mail.frame is not None:
-            arrived = mail.frame
-            self._clock_ns = arrived.receive_ns - arrived.monotonic_ns
-            self._received.setdefault(arrived.frame.stamp_ns, arrived.monotonic_ns)
+            self._clock_ns = mail.frame.receive_ns - mail.monotonic_ns
+            self._received.setdefault(mail.frame.frame.stamp_ns, mail.monotonic_ns)
             while len(self._received) > MOST_WAITING:
                 self._received.pop(next(iter(self._received)))
-            self.synchronizer.push_frame(arrived.frame, arrived.receive_ns)
+            push(self.synchronizer, mail.frame)
 
     @property
     def next_memory(self) -> MemoryState:
         """The memory that the next frame will find, a restart that is due included."""
-        wish = self._wish  # read once: services ask from another thread
-        if wish is None:
+        asked = self._asked  # read once: services ask from another thread
+        if asked is None:
             return self.memory
-        return wish.memory or self.model.reset()
+        return asked.memory or self.model.reset()
 
     def restart(self, wish: Restart) -> None:
-        """Start afresh with the next frame."""
-        self._wish = wish
+        """Start afresh with the next frame; frames that wait are taken before."""
+        self._asked = wish
         self.synchronizer.reset(wish.reason)
+        self._due.extend(self.synchronizer.poll(0))  # nothing waits any more: all of it is decided
+        self._due.append(wish)
 
     def wait_s(self, monotonic_ns: int, longest_s: float) -> float:
         """Return how long nothing will be decided unless mail comes."""
@@ -116,7 +119,12 @@ class Session:
         Frames wait for their command by the monotonic clock, counted from their reception, so a
         stopped or jumping node clock cannot hold one back.
         """
-        for item in self.synchronizer.poll(monotonic_ns + self._clock_ns):
+        self._due.extend(self.synchronizer.poll(monotonic_ns + self._clock_ns))
+        while self._due:
+            item = self._due.popleft()
+            if isinstance(item, Restart):
+                self._wish = item
+                continue
             if isinstance(item, Rejection):
                 self._on_rejection(item)
                 continue
@@ -126,7 +134,8 @@ class Session:
                 self.statistics.not_finite += 1
                 self.statistics.note = str(error)
                 self._last = None
-                self.restart(Restart(ResetReason.NOT_FINITE))
+                if self._asked is None:  # else a restart is due anyway: keep what it brings
+                    self.restart(Restart(ResetReason.NOT_FINITE))
                 continue
             if outcome is not None:
                 yield outcome
@@ -147,8 +156,9 @@ class Session:
 
     def _begin(self, reason: ResetReason) -> None:
         wish, self._wish = self._wish, None
-        loaded = wish.memory if wish is not None and wish.reason == reason else None
-        self.memory = loaded or self.model.reset()
+        if wish is self._asked:
+            self._asked = None
+        self.memory = (wish and wish.memory) or self.model.reset()
         self._rng = np.random.default_rng(self._seed)
         self._last = None
         self.statistics.resets += 1

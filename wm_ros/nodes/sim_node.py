@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import String
 from wm_ros_msgs.msg import Action
 
 from wm_ros.config import SimNodeConfig
@@ -69,6 +70,12 @@ class SimNode(Node):
             self.truth = open_lines(self.config.truth_file)
         self.camera = self.create_publisher(Image, CAMERA_TOPIC, QoSProfile(depth=5))
         self.info = self.create_publisher(CameraInfo, CAMERA_INFO_TOPIC, QoSProfile(depth=5))
+        self.renderer = self.create_publisher(
+            String,
+            convert.topic_beside(CAMERA_TOPIC, 'renderer'),
+            QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+        )
+        self.renderer.publish(String(data=self.sim.renderer))
         self.intrinsics = convert.pinhole_info(self.config.image_size, FOVY_DEG)
         self.clock_out = self.create_publisher(Clock, '/clock', 10) if self.config.clock else None
         self.commands = None

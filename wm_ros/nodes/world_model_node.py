@@ -4,11 +4,13 @@ A managed node. configure: everything that can refuse (see loading.py). activate
 one inference thread takes what the callbacks leave in the inbox. A callback converts, puts and
 returns.
 
+A transition that fails leaves nothing behind: no thread, no subscription, no publisher, no engine.
+
 Stamps decide what belongs together; the node's clock is only used to refuse stamps from the future
 and to stamp what has none. So the node works the same with `use_sim_time`, and a clock that jumps
-shows up as stamps that jump, which the contract's reset policy handles. Quality of service: sensor
-data for the camera (best effort, newest 5), reliable for commands and outputs; each can be changed
-by the standard parameters `qos_overrides.<topic>.<subscription|publisher>.<policy>`.
+shows up as stamps that jump, which the contract's reset policy handles. Quality of service: see
+listening.py for what comes in; what goes out is reliable. History, depth and reliability of a
+topic are set by `qos_overrides.<topic>.<subscription|publisher>.<policy>`, as everywhere in ROS 2.
 """
 
 from __future__ import annotations
@@ -22,24 +24,26 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import Empty
+from std_msgs.msg import String
 
 from wm_ros.config import RuntimeConfig
-from wm_ros.datatypes import ResetReason
-from wm_ros.messages import commands_from_message, frame_from_message
+from wm_ros.feed import ArrivedFrame, Refusal, read
 from wm_ros.nodes import convert, params, spin
-from wm_ros.nodes.inbox import ArrivedCommands, ArrivedFrame, Inbox, Refusal, Restart
+from wm_ros.nodes.diagnostics import Surroundings, renderer_mismatch
+from wm_ros.nodes.inbox import Inbox
+from wm_ros.nodes.listening import Listening
 from wm_ros.nodes.loading import REFUSALS, Loaded, load
-from wm_ros.nodes.outputs import OVERRIDES, RELIABLE, Outputs
+from wm_ros.nodes.outputs import Outputs
 from wm_ros.nodes.services import MemoryServices
 from wm_ros.nodes.session import Outcome, Session
 from wm_ros.nodes.statistics import Statistics
 from wm_ros.nodes.worker import Worker
 from wm_ros.rejection import RejectedInput, Rejection
-from wm_ros.sources import ActionSource
 
+CAMERA_DEPTH, COMMAND_DEPTH = 5, 10
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -52,41 +56,59 @@ class WorldModelNode(LifecycleNode):
         self.add_on_set_parameters_callback(self.refuse_late_changes)
         self.loaded: Loaded | None = None
         self.outputs: Outputs | None = None
+        self.services_offered: MemoryServices | None = None
+        self.status_timer: Any = None
         self.session: Session | None = None
         self.worker: Worker | None = None
+        self.listening: Listening | None = None
+        self.renderer_input: Any = None
+        self.renderer = ''
         self.inbox = Inbox()
-        self.inputs: list[Any] = []
 
     # --- lifecycle ---
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load, check and warm up the model; make publishers and services."""
         try:
-            self.config = params.read(self, RuntimeConfig)
-            self.loaded = load(self.config)
-        except REFUSALS as error:
-            self.get_logger().fatal(f'cannot configure: {error}')
-            return REFUSED
-        except Exception:
-            self.get_logger().fatal(f'cannot configure:\n{traceback.format_exc()}')
-            raise
+            self.prepare()
+        except Exception as error:
+            self.unload()
+            return self.refused('configure', error)
+        return DONE
+
+    def prepare(self) -> None:
+        """Do what `on_configure` says; raises whatever goes wrong."""
+        self.config = params.read(self, RuntimeConfig)
+        self.loaded = load(self.config)
         model = self.loaded.model
         self.get_logger().info(
             f'package {model.package.name} ({model.package.model.arm}) on {model.backend.name} '
             f'{model.backend.precision}: {model.backend.reason}; {self.loaded.parity}'
         )
         self.outputs = Outputs(self, self.loaded, self.config)
+        self.outputs.create()
         with_reset = self.loaded.contract.reset.service
-        self.memory_services = MemoryServices(self, model.package, with_reset)
+        self.services_offered = MemoryServices(self, model.package, with_reset)
+        self.services_offered.create()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         period_s = self.config.status_period_s
         self.status_timer = self.create_timer(period_s, self.publish_status, clock=steady)
-        return DONE
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start with an empty memory: start the inference thread, then subscribe."""
-        if self.loaded is None or self.outputs is None:
-            return REFUSED
+        try:
+            super().on_activate(state)
+            self.start()
+        except Exception as error:
+            self.stop()
+            super().on_deactivate(state)
+            return self.refused('activate', error)
+        return DONE
+
+    def start(self) -> None:
+        """Do what `on_activate` says; raises whatever goes wrong."""
+        if self.loaded is None or self.outputs is None or self.services_offered is None:
+            raise RuntimeError('not configured')
         contract = self.loaded.contract
         self.inbox = Inbox()
         self.session = Session(
@@ -97,21 +119,23 @@ class WorldModelNode(LifecycleNode):
             statistics=Statistics(self.config.drift_frames, contract.period_ns),
             on_rejection=self.log_rejection,
         )
-        self.worker = Worker(self.session, self.inbox, self.publish_outcome, self.log_error)
-        super().on_activate(state)
-        self.outputs.publish_model()
-        self.memory_services.open(self.session, self.inbox)
+        publish = partial(self.publish_outcome, self.session)
+        self.worker = Worker(self.session, self.inbox, publish, self.log_error)
         self.worker.start()
-        camera, sensor = contract.camera, qos_profile_sensor_data
-        info_topic = convert.info_topic(camera.topic)
-        self.listen(camera.type, camera.topic, self.receive_camera, sensor)
-        self.listen('sensor_msgs/msg/CameraInfo', info_topic, self.receive_info, sensor)
-        for index, source in enumerate(contract.actions):
-            receive = partial(self.receive_action, index, source)
-            self.listen(source.type, source.topic, receive, RELIABLE)
-        if contract.reset.topic is not None:
-            self.listen('std_msgs/msg/Empty', contract.reset.topic, self.receive_reset, RELIABLE)
-        return DONE
+        self.outputs.publish_model()
+        self.services_offered.open(self.session, self.inbox)
+        self.listening = Listening(self)
+        camera = contract.camera.topic
+        for topic, type_name in contract.topics.items():
+            depth = CAMERA_DEPTH if topic == camera else COMMAND_DEPTH
+            self.listening.add(type_name, topic, partial(self.receive, topic), depth)
+        info_topic = convert.topic_beside(camera, 'camera_info')
+        self.listening.add(
+            'sensor_msgs/msg/CameraInfo', info_topic, self.receive_info, CAMERA_DEPTH
+        )
+        self.renderer_input = self.create_subscription(
+            String, convert.topic_beside(camera, 'renderer'), self.receive_renderer, LATCHED
+        )
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening and predicting; the model stays loaded, the memory is given up."""
@@ -129,28 +153,58 @@ class WorldModelNode(LifecycleNode):
         self.unload()
         return DONE
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give everything back after a transition that raised: the node is unconfigured then."""
+        try:
+            self.stop()
+        finally:
+            self.unload()
+        return DONE
+
+    def refused(self, what: str, error: Exception) -> TransitionCallbackReturn:
+        """Say why a transition fails; the node stays in the state before it."""
+        text = str(error) if isinstance(error, REFUSALS) else traceback.format_exc()
+        self.get_logger().fatal(f'cannot {what}: {text}')
+        return REFUSED
+
     def stop(self) -> None:
-        """End the subscriptions and the inference thread."""
-        for subscription in self.inputs:
-            self.destroy_subscription(subscription)
-        self.inputs = []
-        if self.worker is not None:
-            self.memory_services.close()
-            self.worker.stop()
-            self.worker = self.session = None
+        """End the subscriptions and the inference thread.
+
+        Raises:
+            RuntimeError: the thread does not end; it is left to itself and publishes nothing more.
+        """
+        if self.listening is not None:
+            self.listening.close()
+        if self.renderer_input is not None:
+            self.destroy_subscription(self.renderer_input)
+        if self.services_offered is not None:
+            self.services_offered.close()
+        worker, self.worker = self.worker, None
+        self.listening = self.session = self.renderer_input = None
+        self.renderer = ''
+        if worker is not None:
+            try:
+                worker.stop()
+            except RuntimeError as error:
+                self.get_logger().error(str(error))
+                raise
 
     def unload(self) -> None:
         """Take publishers, services and timer off the node and drop the model."""
-        if self.outputs is not None:
+        if self.status_timer is not None:
             self.destroy_timer(self.status_timer)
-            self.memory_services.destroy()
+        if self.services_offered is not None:
+            self.services_offered.destroy()
+        if self.outputs is not None:
             self.outputs.destroy()
-            self.loaded = self.outputs = None
+        self.status_timer = self.services_offered = self.loaded = self.outputs = None
 
     def destroy_node(self) -> None:
         """Stop, then destroy the node."""
-        self.stop()
-        super().destroy_node()
+        try:
+            self.stop()
+        finally:
+            super().destroy_node()
 
     def refuse_late_changes(self, parameters: list[Parameter]) -> SetParametersResult:
         """Parameters are read at configure: refuse changes that would do nothing."""
@@ -162,64 +216,57 @@ class WorldModelNode(LifecycleNode):
 
     # --- messages in ---
 
-    def listen(self, type_name: str, topic: str, callback: Any, qos: QoSProfile) -> None:
-        """Subscribe for as long as the node is active."""
-        kind = convert.message_class(type_name)
-        self.inputs.append(
-            self.create_subscription(kind, topic, callback, qos, qos_overriding_options=OVERRIDES)
-        )
-
-    def receive_camera(self, message: Any) -> None:
-        """Convert a camera message and leave its frame in the slot."""
+    def receive(self, topic: str, message: Any) -> None:
+        """Read a message of the contract and leave what it became in the inbox."""
         arrived_ns = time.monotonic_ns()
         if self.session is None or self.loaded is None or self.outputs is None:
             return
-        self.session.statistics.camera_monotonic_ns = arrived_ns
-        try:
-            frame = frame_from_message(self.loaded.contract, message)
-        except RejectedInput as error:
-            stamp_ns = convert.stamp_to_ns(message.header.stamp)
-            self.inbox.put_refusal(Refusal('frame', error, stamp_ns))
-            return
-        self.outputs.frame_id = frame.frame_id
-        now_ns = self.get_clock().now().nanoseconds
-        self.inbox.put_frame(ArrivedFrame(frame, now_ns, arrived_ns))
-
-    def receive_action(self, index: int, source: ActionSource, message: Any) -> None:
-        """Convert a command and leave it in the queue."""
-        if self.session is None:
-            return
-        self.session.statistics.action_monotonic_ns = time.monotonic_ns()
-        now_ns = self.get_clock().now().nanoseconds
-        try:
-            commands = commands_from_message(source, message, now_ns)
-        except RejectedInput as error:
-            self.inbox.put_refusal(Refusal('action', error, now_ns))
-            return
-        self.inbox.put_commands(ArrivedCommands(index, commands, now_ns))
+        contract, statistics = self.loaded.contract, self.session.statistics
+        if topic == contract.camera.topic:
+            statistics.camera_monotonic_ns = arrived_ns
+        elif topic != contract.reset.topic:
+            statistics.action_monotonic_ns = arrived_ns
+        arrival = read(contract, topic, message, self.get_clock().now().nanoseconds)
+        self.inbox.put(arrival, arrived_ns)
+        if isinstance(arrival, ArrivedFrame):
+            self.outputs.frame_id = arrival.frame.frame_id
+            try:
+                self.outputs.intrinsics.take_size(arrival.camera_size)
+            except RejectedInput as error:
+                self.inbox.put(Refusal('camera_info', error, arrival.frame.stamp_ns))
 
     def receive_info(self, message: CameraInfo) -> None:
-        """Keep the camera's intrinsics; ones without a size cannot be cropped."""
-        if self.outputs is not None and message.width and message.height:
-            self.outputs.source_info = message
+        """Keep the camera's intrinsics, or refuse what is not for its images."""
+        if self.outputs is None:
+            return
+        try:
+            self.outputs.intrinsics.take_info(message)
+        except RejectedInput as error:
+            stamp_ns = convert.stamp_to_ns(message.header.stamp)
+            self.inbox.put(Refusal('camera_info', error, stamp_ns))
 
-    def receive_reset(self, _: Empty) -> None:
-        """Start the memory afresh."""
-        self.inbox.put_restart(Restart(ResetReason.TOPIC))
+    def receive_renderer(self, message: String) -> None:
+        """Take what a simulator says about who draws its frames."""
+        self.renderer = message.data
+        if self.loaded is not None and (mismatch := renderer_mismatch(self.loaded, self.renderer)):
+            self.get_logger().warning(mismatch)
 
     # --- messages out ---
 
-    def publish_outcome(self, outcome: Outcome) -> None:
+    def publish_outcome(self, session: Session, outcome: Outcome) -> None:
         """Publish predictions; called in the inference thread."""
-        if self.outputs is not None and self.session is not None:
-            self.outputs.publish_outcome(self.session, outcome)
+        outputs = self.outputs
+        if outputs is not None and session is self.session:
+            outputs.publish_outcome(session, outcome)
             if outcome.index == 0:
                 self.publish_status()
 
     def publish_status(self) -> None:
         """Publish memory status and diagnostics while active."""
-        if self.outputs is not None and self.session is not None:
-            self.outputs.publish_status(self.session, self.inbox)
+        outputs, session, listening = self.outputs, self.session, self.listening
+        if outputs is not None and session is not None and listening is not None:
+            around = Surroundings(listening.reliability, self.renderer)
+            outputs.publish_status(session, self.inbox, around)
 
     def log_rejection(self, rejection: Rejection) -> None:
         """Say what was refused, at most once a second."""
