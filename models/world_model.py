@@ -133,15 +133,17 @@ class LatentWorldModel(nn.Module):
             coefficient = coefficient * gate_BT.view(batch, frames, 1, 1, 1)
             scan = ttt_memory.scan_fast if fast else ttt_memory.scan_naive
             return {'fast_weights': scan(key, value, coefficient, frames_BR).flatten(0, 1)}
-        # The window needs only the last frames of each read: write those, not the clip.
+        # The window needs only the last frames of each read: write those, once each.
         ages = torch.arange(1 - config.window, 1, device=frames_BR.device)
         wanted = frames_BR.unsqueeze(-1) + ages
         inside = (wanted >= 0).float()
         wanted = wanted.clamp_min(0)
         rows = clip.unsqueeze(-1)
+        written, reads = torch.unique(rows * frames + wanted, return_inverse=True)
         key, value, _ = self.writer(
-            latents_BTCHW[rows, wanted].flatten(0, 2), led_here[rows, wanted].flatten(0, 2)
+            latents_BTCHW.flatten(0, 1)[written], led_here.flatten(0, 1)[written]
         )
+        key, value = key[reads.flatten()], value[reads.flatten()]
         shape = (frames_BR.numel(), config.window, config.write_tokens)
         held = inside.view(-1, config.window, 1, 1)
         return {

@@ -63,7 +63,7 @@ def distil(
         student,
         loss,
         schedule,
-        name=f'{teacher.config.arm}.student',
+        name=f'{teacher.config.arm}.{stage.name}',
         work=work,
         seed=seed,
         made_of={'stage': asdict(stage), 'shards': shards.made_of},
@@ -81,16 +81,19 @@ def few_step_error(
     shards: Shards,
     stage: StudentStage,
     steps: tuple[float, ...],
+    noise_mode: str = 'deterministic',
     reference_steps: int = 32,
     seed: int = 1,
 ) -> float:
-    """Mean squared x_0 distance between `model` in len(steps) Euler steps and the reference's
-    fine ODE solution.
+    """Mean squared x_0 distance between `model` in len(steps) passes and the reference's fine
+    ODE solution from the same first noise.
     """
     generator = torch.Generator().manual_seed(seed)
     clean = replace(stage, noisy_share=0.0, dropped=0.0, ahead=0)
     rows = draw_rows(reference, shards, clean, np.random.default_rng(seed), generator)
-    noise = torch.randn(len(rows.target_CHW), 1, *rows.target_CHW.shape[1:], generator=generator)
+    shape = (len(rows.target_CHW), len(steps), *rows.target_CHW.shape[1:])
+    noise = torch.randn(shape, generator=generator)
     fine = tuple(1 - i / reference_steps for i in range(reference_steps))
     goal = reference.predict(rows.action_A, noise, rows.memory, fine)
-    return float((model.predict(rows.action_A, noise, rows.memory, steps) - goal).square().mean())
+    found = model.predict(rows.action_A, noise, rows.memory, steps, noise_mode)
+    return float((found - goal).square().mean())

@@ -1,6 +1,6 @@
 """Run a recipe from nothing to a package.
 
-    python -m training.main tiny|tabletop|baselines|real [--out DIR] [--work DIR] ...
+    python -m training.main tiny|tabletop|baselines|real|compare [--work DIR] [--packages DIR] ...
 
 The artefact of every stage lies under `training/artefacts/<recipe>/` or the work folder, and a
 stage whose artefact still holds is not run again: a run that was cut off goes on where it was,
@@ -14,19 +14,25 @@ import argparse
 import ctypes
 import json
 import os
+import subprocess
+import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from training.recipes import TABLETOP, TINY, TeacherStage, real_recipe
+from training.compare import compare
+from training.recipes import TABLETOP, TINY, baseline, real_recipe
 from training.run import GateError, Run, console
+from wm_ros.config import ARMS
 from wm_ros.contract import StreamContract
+from wm_ros.model_package import MANIFEST
 
 ARTEFACTS = Path(__file__).parent / 'artefacts'
 REPOSITORY = Path(__file__).parent.parent
+BASELINES = ('none', 'window')
 
 
 def run_tiny(args: argparse.Namespace) -> None:
@@ -61,15 +67,20 @@ def run_tiny(args: argparse.Namespace) -> None:
         raise GateError(f'mean 2AFC over lags 48 to 256 is {mean:.3f}, the gate is 0.62')
 
 
-def run_tabletop(args: argparse.Namespace, arm: str = 'ttt') -> None:
-    """Train and export the shipped model, or a baseline of the same size."""
-    recipe = TABLETOP.for_arm(arm)
-    if arm != 'ttt':
-        recipe = replace(
-            recipe, teachers=tuple(baseline_stage(stage) for stage in recipe.teachers)
+def tabletop(args: argparse.Namespace, arm: str) -> Run:
+    """Return the run of the shipped model, or of a baseline of the same size.
+
+    Raises:
+        FileNotFoundError: a baseline, and no package whose tokenizer it shares.
+    """
+    shared = args.packages / TABLETOP.name / MANIFEST
+    if arm != 'ttt' and not shared.exists():
+        raise FileNotFoundError(
+            f'{shared}: no package whose tokenizer the baseline {arm!r} could share; '
+            'run `make train` first'
         )
-    run = Run(
-        recipe,
+    return Run(
+        TABLETOP if arm == 'ttt' else baseline(TABLETOP, arm),
         work=args.work,
         artefacts=ARTEFACTS,
         contract=REPOSITORY / 'contracts' / 'tabletop.yaml',
@@ -77,19 +88,48 @@ def run_tabletop(args: argparse.Namespace, arm: str = 'ttt') -> None:
         workers=args.workers,
         packages=args.packages,
     )
+
+
+def run_tabletop(args: argparse.Namespace, arm: str) -> None:
+    """Train and export one arm."""
+    run = tabletop(args, arm)
+    name, shared = TABLETOP.name, None
+    if arm != 'ttt':
+        name, shared = f'{TABLETOP.name}_{arm}', args.packages / TABLETOP.name
     if args.fresh:
         run.forget()
     model = run.train()
-    name = recipe.name if arm == 'ttt' else f'{recipe.name}_{arm}'
-    shared = None if arm == 'ttt' else args.packages / recipe.name
     console.print('package:', run.export(model, name=name, shared_tokenizer=shared))
 
 
-def baseline_stage(stage: TeacherStage) -> TeacherStage:
-    """A baseline's version of a stage: same steps and loss rows, clips no longer than what its
-    memory can use.
+def run_baselines(args: argparse.Namespace) -> None:
+    """Train `none` and `window` at once, each on its share of the threads: two small models on a
+    thread each are done sooner than one after the other on two.
     """
-    return replace(stage, frames=min(stage.frames, 128), gate_minutes=0)
+    shared = tabletop(args, BASELINES[0])
+    shared.shards(shared.tokenizer())  # before two processes want them
+    threads = str(max(1, args.threads // len(BASELINES)))
+    command = [sys.executable, '-m', 'training.main', 'tabletop', '--threads', threads]
+    command += ['--work', str(args.work), '--packages', str(args.packages)]
+    command += ['--fresh'] if args.fresh else []
+    console.print('curves:', *(f'{shared.work}/{arm}.*.jsonl' for arm in BASELINES))
+    # Two live progress bars would write over each other.
+    environment = {**os.environ, 'TERM': 'dumb'}
+    arms = [subprocess.Popen([*command, '--arm', arm], env=environment) for arm in BASELINES]
+    try:
+        failed = [arm for arm, process in zip(BASELINES, arms, strict=True) if process.wait()]
+    finally:
+        for process in arms:
+            process.terminate()
+            process.wait()
+    if failed:
+        raise SystemExit(f'baselines: {", ".join(failed)} failed, see above')
+
+
+def run_compare(args: argparse.Namespace) -> None:
+    """Distil one finished teacher in both ways and judge the samplers of 1, 2 and 4 passes."""
+    run = tabletop(args, args.arm)
+    compare(run, args.teacher or run.kept(run.recipe.teachers[-1].name))
 
 
 def run_real(args: argparse.Namespace) -> None:
@@ -138,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('what', choices=('tiny', 'tabletop', 'baselines', 'real'))
+    parser.add_argument('what', choices=('tiny', 'tabletop', 'baselines', 'real', 'compare'))
     parser.add_argument(
         '--work',
         type=Path,
@@ -156,6 +196,12 @@ def main() -> None:
     parser.add_argument(
         '--hold-out', default='episode_001', help='bag folders kept apart, comma separated'
     )
+    parser.add_argument(
+        '--arm', choices=ARMS, default='ttt', help='tabletop, compare: which memory'
+    )
+    parser.add_argument(
+        '--teacher', type=Path, help='compare: artefact of a teacher (default: the last one kept)'
+    )
     args = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(args.threads)
@@ -166,10 +212,11 @@ def main() -> None:
     if args.what == 'tiny':
         run_tiny(args)
     elif args.what == 'tabletop':
-        run_tabletop(args)
+        run_tabletop(args, args.arm)
     elif args.what == 'baselines':
-        for arm in ('none', 'window'):
-            run_tabletop(args, arm)
+        run_baselines(args)
+    elif args.what == 'compare':
+        run_compare(args)
     else:
         run_real(args)
 

@@ -9,6 +9,7 @@ comparable whatever the machine.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from wm_ros.config import ModelConfig, check_knobs, knob
 from wm_ros.contract import StreamContract
@@ -91,6 +92,11 @@ class StudentStage(Stage):
     shift: float = knob(2.0, 'how far its flow times are moved towards noise (cd)', low=1)
     at_noise: float = knob(0.2, 'share of rows that start at flow time 1 (cd)', low=0, high=1)
     solver_steps: int = knob(6, "Euler steps of the teacher's solution (ode)", low=1)
+
+
+AnyStage = TypeVar('AnyStage', bound=Stage)
+# A window of the `window` arm, four times over: most rows find theirs full.
+BASELINE_FRAMES = 64
 
 
 @dataclass(frozen=True)
@@ -202,6 +208,21 @@ REAL = Recipe(
     student=StudentStage(steps=300, clips=12, frames=96, loss_frames=12, ahead=4),
     probe_clips=0,
 )
+
+
+def baseline(recipe: Recipe, arm: str) -> Recipe:
+    """Return the recipe of another arm of the same size: the same stages, steps and loss rows, on
+    windows as long as its memory has a use for.
+    """
+
+    def shorter(stage: AnyStage) -> AnyStage:
+        return replace(stage, frames=min(stage.frames, BASELINE_FRAMES))
+
+    return replace(
+        recipe.for_arm(arm),
+        teachers=tuple(shorter(stage) for stage in recipe.teachers),
+        student=shorter(recipe.student),
+    )
 
 
 def real_recipe(contract: StreamContract) -> Recipe:

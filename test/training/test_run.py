@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +11,17 @@ import pytest
 import torch
 
 from training import checkpoint
+from training.compare import compare, samplers
+from training.main import tabletop
 from training.optimise import Schedule, optimise
-from training.recipes import Recipe, StudentStage, TeacherStage, TokenizerStage
+from training.recipes import (
+    TABLETOP,
+    Recipe,
+    StudentStage,
+    TeacherStage,
+    TokenizerStage,
+    baseline,
+)
 from training.run import Run
 from wm_ros.config import ModelConfig
 
@@ -178,3 +189,50 @@ def test_a_running_state_of_other_numbers_is_not_continued(
         with pytest.raises(_Cut):
             run('a', cut_at=4)
         assert run(**kwargs)[0] == goes_on_at
+
+
+def test_both_ways_to_distil_are_judged_on_one_teacher(tmp_path: Path) -> None:
+    run = run_of(tmp_path, replace(RECIPE, probe_clips=1))
+    run.train()
+    teacher = run.kept('long')
+    result = compare(run, teacher)
+    told = json.loads((run.work / 'compare.json').read_text())
+    assert told == json.loads(json.dumps(result))
+    assert set(told['models']) == {'teacher', 'cd', 'ode'}
+    for passes in told['models'].values():
+        assert {count: list(by_noise) for count, by_noise in passes.items()} == {
+            '1': ['deterministic'],
+            '2': ['deterministic', 'fresh'],
+            '4': ['deterministic', 'fresh'],
+        }
+    one_pass = {name: passes['1']['deterministic'] for name, passes in told['models'].items()}
+    assert len({row['error'] for row in one_pass.values()}) == 3
+    assert all(set(row['recall_2afc']) == {'48', '128', '256'} for row in one_pass.values())
+    # The teacher was left as it was, and the run goes on from its own student.
+    assert checkpoint.load(run.path).meta['stage'] == 'student'
+    with pytest.raises(ValueError, match="holds 'student'"):
+        compare(run, run.path)
+
+
+def test_every_sampler_that_is_compared_lies_on_the_grid_and_holds_the_shipped_one() -> None:
+    assert TABLETOP.student.grid == 8
+    one, two, four = samplers(TABLETOP.student)
+    assert two == pytest.approx(TABLETOP.sampler_steps, abs=1e-6)
+    assert set(one) < set(two) < set(four)
+    grid = [2 * u / (1 + u) for u in (1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0)]
+    assert all(min(abs(t - g) for g in grid) < 1e-5 for t in four)
+
+
+def test_a_baseline_has_the_steps_and_loss_rows_of_the_shipped_model() -> None:
+    for arm in ('none', 'window'):
+        recipe = baseline(TABLETOP, arm)
+        assert recipe.model == replace(TABLETOP.model, arm=arm)
+        for stage, shipped in zip(recipe.stages, TABLETOP.stages, strict=True):
+            assert stage == replace(shipped, frames=stage.frames)
+            assert recipe.model.window < stage.frames <= shipped.frames
+
+
+def test_a_baseline_without_the_package_that_it_shares_is_refused(tmp_path: Path) -> None:
+    args = argparse.Namespace(work=tmp_path, packages=tmp_path, workers=1)
+    with pytest.raises(FileNotFoundError, match='no package whose tokenizer'):
+        tabletop(args, 'none')
