@@ -101,6 +101,8 @@ def _bag_recover(options: argparse.Namespace) -> int:
         f'lost: {found.lost_bytes} of {found.file_bytes} bytes, {found.damaged_chunks} damaged '
         f'chunks, {found.orphans} messages without a readable topic'
     )
+    if found.damaged_path is not None:
+        print(f'the file as it was found: {found.damaged_path}')
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from robot import PERIOD_NS, Child, Robot
+from sensor_msgs.msg import Image
+from trajectory_msgs.msg import MultiDOFJointTrajectory
 from wm_ros_msgs.msg import Prediction
 
 from wm_ros.bag import BagRecorder, bag_info, recover
@@ -48,12 +51,62 @@ def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
         child.process.send_signal(signal.SIGKILL)
         child.process.wait()
     recovery = recover(bag)
-    assert recovery
+    assert not recovery.complete and recovery.damaged_chunks == recovery.orphans == 0
+    assert recovery.messages.keys() == KINDS.keys()
+    assert min(recovery.messages.values()) > len(stamps) / 2
     images = [message for topic, message, _ in iter_messages(bag, KINDS) if topic == CAMERA_TOPIC]
     found = [convert.stamp_to_ns(message.header.stamp) for message in images]
     assert found == stamps[: len(found)], 'nothing is missing before the cut'
     last_log_s = max(log_ns for _, _, log_ns in iter_messages(bag, KINDS)) / 1e9
     assert sent_s - last_log_s < 1.3
+
+
+def test_what_came_before_a_silence_survives_a_kill(tmp_path: Path) -> None:
+    bag, topics = tmp_path / 'bag', tuple(KINDS)
+    with (
+        Robot() as robot,
+        Child('recorder', tmp_path / 'log', out=str(bag), topics=topics) as child,
+    ):
+        robot.stamp_ns = robot.now_ns()
+        robot.until(robot.camera.get_subscription_count, 'the recorder listens')
+        robot.until(robot.command.get_subscription_count, 'the recorder listens')
+        robot.spin(0.5)  # the other side may see the match later
+        stamps = send(robot, 0.3)  # too short to fill a chunk of one second
+        robot.spin(1.0)
+        child.process.send_signal(signal.SIGKILL)
+        child.process.wait()
+    assert recover(bag).messages == dict.fromkeys(KINDS, len(stamps))
+
+
+def test_topics_of_unknown_type_are_left_out_and_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = tmp_path / 'hidden' / 'trajectory_msgs' / 'msg'  # for the recorder alone
+    hidden.mkdir(parents=True)
+    for folder in (hidden, hidden.parent):
+        (folder / '__init__.py').touch()
+    paths = [str(hidden.parents[1]), *filter(None, [os.environ.get('PYTHONPATH')])]
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join(paths))
+    bag, topics = tmp_path / 'bag', ('/odd', '/two', CAMERA_TOPIC)
+    with Robot() as robot, Robot() as other, Child(
+        'recorder', tmp_path / 'log', out=str(bag), topics=topics, wait_for_all=True
+    ) as child:  # fmt: skip
+        odd = robot.node.create_publisher(MultiDOFJointTrajectory, '/odd', 10)
+        robot.node.create_publisher(Image, '/two', 10)
+        other.node.create_publisher(Prediction, '/two', 10)
+        robot.until(robot.camera.get_subscription_count, 'the recorder listens to the third')
+        robot.spin(0.5)  # the other side may see the match later
+        robot.stamp_ns = robot.now_ns()
+        stamps = send(robot, 0.5)
+        odd.publish(MultiDOFJointTrajectory())
+        robot.spin(0.5)
+        assert child.stop(signal.SIGTERM) == 0, child.log.read_text()
+    text = child.log.read_text()
+    odd_text = '/odd is not recorded: message type trajectory_msgs/msg/MultiDOF'
+    assert text.count(odd_text) == text.count('/odd') == 1, text
+    assert text.count('/two is not recorded: published as sensor_msgs/msg/Image, wm_ros') == 1
+    assert text.count('/two') == 1 and 'Traceback' not in text
+    assert {t.name: t.messages for t in bag_info(bag).topics} == {CAMERA_TOPIC: len(stamps)}
 
 
 def test_records_predictions_and_when_they_arrived(tmp_path: Path) -> None:

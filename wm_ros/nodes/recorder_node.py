@@ -2,6 +2,8 @@
 
 Messages are taken as raw CDR bytes and never decoded, except predictions when `receive_log` asks
 for the instant at which each one arrived here (one monotonic clock for the whole machine).
+
+What has arrived is handed to the operating system twice a second, also when topics fall silent.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.serialization import deserialize_message
 from wm_ros_msgs.msg import Prediction
 
-from wm_ros.bag import BagRecorder
+from wm_ros.bag import BagError, BagRecorder
 from wm_ros.config import RecorderConfig
 from wm_ros.nodes import params, spin
 from wm_ros.nodes.convert import message_class, stamp_to_ns
 from wm_ros.nodes.logs import CsvLog
 
 DISCOVERY_PERIOD_S = 0.1
+FLUSH_PERIOD_S = 0.5
+COMPLAINT_PERIOD_S = 10.0
 DEPTH = 200
 
 
@@ -40,6 +44,7 @@ class RecorderNode(Node):
         self.waiting = [self.resolve_topic_name(topic) for topic in self.config.topics]
         self.counts: dict[str, int] = {}
         self.search = self.create_timer(DISCOVERY_PERIOD_S, self.discover)
+        self.flush = self.create_timer(FLUSH_PERIOD_S, self.bag.flush)
 
     def discover(self) -> None:
         """Subscribe to the topics that have appeared; all at once with `wait_for_all`."""
@@ -54,14 +59,20 @@ class RecorderNode(Node):
             self.search.cancel()
 
     def subscribe(self, topic: str, publishers: list[Any]) -> None:
-        """Start recording one topic, with the best service that all its publishers offer."""
-        names = {info.topic_type for info in publishers}
-        if len(names) > 1:
-            self.get_logger().error(
-                f'{topic} is not recorded: published as {", ".join(sorted(names))}'
-            )
+        """Start recording one topic, with the best service that all its publishers offer.
+
+        A topic of no single known type is left out, which is said once.
+        """
+        names = sorted({info.topic_type for info in publishers})
+        type_name = names[0]
+        try:
+            if len(names) > 1:
+                raise BagError(f'published as {", ".join(names)}')
+            kind = message_class(type_name)
+            self.bag.add_topic(topic, type_name)
+        except ValueError as error:  # BagError is one
+            self.get_logger().warning(f'{topic} is not recorded: {error}')
             return
-        type_name = names.pop()
         profiles = [info.qos_profile for info in publishers]
         reliable = all(p.reliability == ReliabilityPolicy.RELIABLE for p in profiles)
         latched = all(p.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in profiles)
@@ -71,15 +82,20 @@ class RecorderNode(Node):
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
             durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
         )
-        self.create_subscription(
-            message_class(type_name), topic, partial(self.write, topic, type_name), qos, raw=True
-        )
+        self.create_subscription(kind, topic, partial(self.write, topic, type_name), qos, raw=True)
         self.get_logger().info(f'recording {topic} ({type_name})')
 
     def write(self, topic: str, type_name: str, data: bytes) -> None:
-        """Append one message to the bag."""
+        """Append one message to the bag; one that cannot be written is lost, which is said."""
         received_ns = time.monotonic_ns()
-        self.bag.write(topic, type_name, data, self.get_clock().now().nanoseconds)
+        try:
+            self.bag.write(topic, type_name, data, self.get_clock().now().nanoseconds)
+        except (BagError, OSError) as error:
+            self.get_logger().error(
+                f'a message of {topic} is lost: {error}',
+                throttle_duration_sec=COMPLAINT_PERIOD_S,
+            )
+            return
         self.counts[topic] = self.counts.get(topic, 0) + 1
         if self.log.enabled and type_name == 'wm_ros_msgs/msg/Prediction':
             prediction = deserialize_message(data, Prediction)
