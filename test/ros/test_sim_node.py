@@ -11,10 +11,11 @@ import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from robot import PERIOD_NS, Child
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import String
 from wm_ros_msgs.msg import Action
 
 from wm_ros.nodes import convert
@@ -46,6 +47,11 @@ class Onlooker:
             self.node.create_subscription(
                 kind, topic, self.got[topic].append, QoSProfile(depth=200)
             )
+        self.got['/camera/renderer'] = []
+        self.node.create_subscription(
+            String, '/camera/renderer', self.got['/camera/renderer'].append,
+            QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+        )  # fmt: skip
         self.command = self.node.create_publisher(Action, COMMAND_TOPIC, QoSProfile(depth=10))
 
     def watch(self, child: Child) -> None:
@@ -100,6 +106,7 @@ def test_plays_an_episode_with_commands_truth_and_log(onlooker: Onlooker, tmp_pa
                                      onlooker.got[COMMAND_TOPIC], strict=True):  # fmt: skip
         np.testing.assert_array_equal(pixels(image), frame.image_HWC)
         np.testing.assert_array_equal(command.values, frame.action_A)
+    assert [message.data for message in onlooker.got['/camera/renderer']] == [sim.renderer]
     sim.close()
     info = onlooker.got[CAMERA_INFO_TOPIC][0]
     assert (info.width, info.height) == (64, 64) and info.k[0] > 0 and info.k[2] == 31.5

@@ -117,6 +117,7 @@ def test_model_info_is_latched_and_complete(robot: Robot, package: ModelPackage)
     assert list(info.action_names) == [entry.name for entry in CONTRACT.entries]
     np.testing.assert_allclose(info.action_high, CONTRACT.limits_A2[:, 1], rtol=1e-6)
     assert info.state_bytes == package.manifest.state_bytes
+    assert info.backend_reason == 'toy: asked for by name' and info.renderer == ''
     assert info.package_sha256 == package.sha256 and info.rate_hz == CONTRACT.rate_hz
 
 
@@ -131,6 +132,7 @@ def test_status_and_diagnostics_count_frames(robot: Robot, package: ModelPackage
     entry = robot.until(lambda: robot.got['diagnostics'], 'diagnostics')[0].status[0]
     values = {item.key: item.value for item in entry.values}
     assert values['backend'] == 'toy fp32' and values['memory_frames'] == '12'
+    assert (values['camera_rate_hz'], values['model_rate_hz']) == ('25.00', '25')
     robot.until(
         lambda: any('no camera message' in m.status[0].message for m in robot.got['diagnostics']),
         'a stale camera is reported',
@@ -155,6 +157,28 @@ def test_camera_of_any_size_with_intrinsics_of_the_crop(robot: Robot) -> None:
     np.testing.assert_allclose(cropped.k[[0, 4]], 100 * 64 / 120)
     np.testing.assert_allclose(cropped.k[[2, 5]], 31.5, atol=1e-6)
     np.testing.assert_allclose(cropped.p[[0, 5]], 100 * 64 / 120)
+
+
+def test_intrinsics_of_another_size_are_refused_and_frames_go_on(robot: Robot) -> None:
+    robot.step()
+    info = CameraInfo(header=convert.header(robot.stamp_ns, 'cam'), height=240, width=320)
+    info.k = np.array([100, 0, 159.5, 0, 100, 119.5, 0, 0, 1], np.float64)
+
+    def sizes_refused(status: object) -> int:
+        return rejected(status).get('camera_info.size', 0)
+
+    before = sizes_refused(robot.status(lambda s: s.frames == 1, 'first frame'))
+    robot.camera_info.publish(info)
+    robot.status(lambda s: sizes_refused(s) == before + 1, 'counted')
+    robot.got['predicted/camera_info'].clear()
+    indices = [robot.step().index for _ in range(5)]
+    assert indices == [1, 2, 3, 4, 5]
+    status = robot.status(lambda s: s.frames == 6, 'six frames')
+    assert sizes_refused(status) == before + 1, 'once per message, not per frame'
+    assert robot.got['predicted/camera_info'] == []
+    info.height = info.width = 64
+    robot.camera_info.publish(info)
+    robot.until(lambda: robot.step() and robot.got['predicted/camera_info'], 'intrinsics again')
 
 
 def test_compressed_picture_is_made_for_a_subscriber(robot: Robot) -> None:
@@ -206,15 +230,19 @@ def test_bad_frames_are_refused_by_reason_and_good_ones_go_on(robot: Robot) -> N
 
 
 def test_bad_commands_are_refused_and_the_last_good_one_holds(robot: Robot) -> None:
-    held = np.full(WIDTH, 0.05, np.float32)
-    first = robot.step(values=held)
-    for bad in (np.full(WIDTH, np.nan, np.float32), np.zeros(3, np.float32)):
+    low_A, high_A = CONTRACT.limits_A2.T
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    first = robot.step(grey, values=high_A)
+    for bad in (np.full(WIDTH, np.nan, np.float32), low_A[:3]):
         robot.send_command(robot.stamp_ns + 1, bad)
-    robot.send_command(0, held)
+    robot.send_command(0, low_A)
     robot.stamp_ns += PERIOD_NS
-    robot.send_frame(robot.stamp_ns)
+    robot.send_frame(robot.stamp_ns, grey)
     second = robot.predicted(robot.stamp_ns)
     assert second.index == first.index + 1
+    # The toy makes a picture brighter by 0.1 of half the range times a_t - 0.5 a_{t-1}.
+    for prediction in (first, second):
+        assert pixels(prediction).mean() == pytest.approx(128 + 0.1 * 127.5 * 0.5, abs=2)
     counts = rejected(robot.status(lambda s: s.frames == 2, 'two frames'))
     assert counts['action.not_finite'] and counts['action.width'] and counts['action.zero_stamp']
 

@@ -15,7 +15,9 @@ from wm_ros.contract import StreamContract
 from wm_ros.datatypes import Frame, ResetReason
 from wm_ros.feed import ArrivedCommands, ArrivedFrame, Restart
 from wm_ros.messages import Command
+from wm_ros.nodes.diagnostics import Ages, Surroundings, judge
 from wm_ros.nodes.inbox import Inbox, Mail
+from wm_ros.nodes.loading import Loaded
 from wm_ros.nodes.session import Outcome, Session
 from wm_ros.nodes.statistics import Statistics
 from wm_ros.rejection import Rejection
@@ -208,6 +210,32 @@ def test_drift_is_counted_once_per_pair_of_frames(session: Session) -> None:
         session.put(mail(index))
         assert len(advance(session, index * PERIOD_NS)) == 1
     assert session.statistics.drift_db.count == session.statistics.copy_last_db.count == 3
+
+
+def test_an_odd_camera_rate_and_another_renderer_are_warned_of(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded_model = Loaded(session.model, CONTRACT, None)
+
+    def judged(renderer: str = '') -> str:
+        around = Surroundings({}, renderer)
+        return judge(loaded_model, session, Ages(0.0, 0.0), around, 1.0)[1]
+
+    for index in range(10):
+        session.put(mail(index))
+        assert len(advance(session, index * PERIOD_NS)) == 1
+    session.statistics.add_latency(1.0)
+    assert judged() == judged('egl') == 'predicting', 'the package names no renderer'
+    manifest = replace(session.model.package.manifest, renderer='egl')
+    monkeypatch.setattr(
+        session.model, 'package', replace(session.model.package, manifest=manifest)
+    )
+    assert judged() == judged('egl') == 'predicting'
+    assert 'drawn by ray, package toy was trained on frames drawn by egl' in judged('ray')
+    for index in range(10, 60, 2):
+        session.put(mail(index))
+        advance(session, index * PERIOD_NS)
+    assert judged() == 'the camera sends 12.5 frames/s, the model expects 25'
 
 
 def test_objects_alive_do_not_grow_with_the_frames(session: Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,10 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from robot import PERIOD_NS, Child, Robot
 from sensor_msgs.msg import CompressedImage, JointState
+from std_msgs.msg import String
 from wm_ros_msgs.srv import ResetMemory
 
 from wm_ros.config import RuntimeConfig
@@ -173,6 +176,27 @@ def test_a_contract_is_found_by_name(package: ModelPackage) -> None:
     assert load(config).contract == CONTRACT
     with pytest.raises(ContractError, match="'g1_bottle' does not fit the model"):
         load(dataclasses.replace(config, contract='g1_bottle'))
+
+
+def test_frames_of_another_renderer_are_warned_of(package: ModelPackage, tmp_path: Path) -> None:
+    drawn = write_toy_package(tmp_path / 'toy', CONTRACT)
+    manifest = json.loads((drawn.path / 'manifest.json').read_text())
+    (drawn.path / 'manifest.json').write_text(json.dumps(manifest | {'renderer': 'egl'}))
+    with (
+        Robot() as robot,
+        Child('world_model', tmp_path / 'log', package=str(drawn.path), backend='toy',
+              status_period_s=0.1) as node,
+    ):  # fmt: skip
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        robot.node.create_publisher(String, '/camera/renderer', latched).publish(
+            String(data='ray')
+        )
+        robot.wait_matched()
+        values = robot.diagnosed(lambda v: v['camera_renderer'])
+        assert (values['camera_renderer'], values['package_renderer']) == ('ray', 'egl')
+        assert robot.got['model_info'][-1].renderer == 'egl'
+        assert node.log.read_text().count('was trained on frames drawn by egl') == 1
+        assert node.stop() == 0
 
 
 def test_an_engine_that_computes_something_else_is_refused(

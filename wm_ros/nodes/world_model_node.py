@@ -227,13 +227,13 @@ class WorldModelNode(LifecycleNode):
         elif topic != contract.reset.topic:
             statistics.action_monotonic_ns = arrived_ns
         arrival = read(contract, topic, message, self.get_clock().now().nanoseconds)
-        self.inbox.put(arrival, arrived_ns)
         if isinstance(arrival, ArrivedFrame):
             self.outputs.frame_id = arrival.frame.frame_id
             try:
                 self.outputs.intrinsics.take_size(arrival.camera_size)
             except RejectedInput as error:
                 self.inbox.put(Refusal('camera_info', error, arrival.frame.stamp_ns))
+        self.inbox.put(arrival, arrived_ns)
 
     def receive_info(self, message: CameraInfo) -> None:
         """Keep the camera's intrinsics, or refuse what is not for its images."""
