@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from robot import PERIOD_NS, Child, Robot
-from sensor_msgs.msg import Image
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from wm_ros_msgs.msg import Prediction
 
@@ -78,7 +77,7 @@ def test_what_came_before_a_silence_survives_a_kill(tmp_path: Path) -> None:
     assert recover(bag).messages == dict.fromkeys(KINDS, len(stamps))
 
 
-def test_topics_of_unknown_type_are_left_out_and_said_once(
+def test_a_topic_of_unknown_type_is_left_out_and_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = tmp_path / 'hidden' / 'trajectory_msgs' / 'msg'  # for the recorder alone
@@ -87,14 +86,12 @@ def test_topics_of_unknown_type_are_left_out_and_said_once(
         (folder / '__init__.py').touch()
     paths = [str(hidden.parents[1]), *filter(None, [os.environ.get('PYTHONPATH')])]
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join(paths))
-    bag, topics = tmp_path / 'bag', ('/odd', '/two', CAMERA_TOPIC)
-    with Robot() as robot, Robot() as other, Child(
+    bag, topics = tmp_path / 'bag', ('/odd', CAMERA_TOPIC)
+    with Robot() as robot, Child(
         'recorder', tmp_path / 'log', out=str(bag), topics=topics, wait_for_all=True
     ) as child:  # fmt: skip
         odd = robot.node.create_publisher(MultiDOFJointTrajectory, '/odd', 10)
-        robot.node.create_publisher(Image, '/two', 10)
-        other.node.create_publisher(Prediction, '/two', 10)
-        robot.until(robot.camera.get_subscription_count, 'the recorder listens to the third')
+        robot.until(robot.camera.get_subscription_count, 'the recorder listens to the other')
         robot.spin(0.5)  # the other side may see the match later
         robot.stamp_ns = robot.now_ns()
         stamps = send(robot, 0.5)
@@ -104,8 +101,7 @@ def test_topics_of_unknown_type_are_left_out_and_said_once(
     text = child.log.read_text()
     odd_text = '/odd is not recorded: message type trajectory_msgs/msg/MultiDOF'
     assert text.count(odd_text) == text.count('/odd') == 1, text
-    assert text.count('/two is not recorded: published as sensor_msgs/msg/Image, wm_ros') == 1
-    assert text.count('/two') == 1 and 'Traceback' not in text
+    assert 'Traceback' not in text
     assert {t.name: t.messages for t in bag_info(bag).topics} == {CAMERA_TOPIC: len(stamps)}
 
 
