@@ -18,12 +18,27 @@ from torch import Tensor, nn
 from models.blocks import Block, modulate
 from wm_ros.config import ModelConfig
 
+ACTION_OCTAVES = 4
+
 
 def time_features(t_B: Tensor, width: int) -> Tensor:
     """Sines and cosines of the flow time at geometric frequencies 1 .. 1000, [B, width]."""
     steps = torch.arange(width // 2, device=t_B.device, dtype=torch.float32) / (width // 2 - 1)
     angle = t_B.float().unsqueeze(-1) * torch.exp(steps * math.log(1000.0))
     return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+def action_features(action_BA: Tensor) -> Tensor:
+    """The action with sines and cosines of pi, 2 pi, 4 pi, 8 pi times it, [B, A * 9].
+
+    A command in [-1, 1] spans the picture; a layer on the bare number is too smooth to tell where
+    in it the hand goes.
+    """
+    action = action_BA.float()
+    angles = [math.pi * 2.0**octave * action for octave in range(ACTION_OCTAVES)]
+    return torch.cat(
+        [action, *(angle.sin() for angle in angles), *(angle.cos() for angle in angles)], -1
+    )
 
 
 class Denoiser(nn.Module):
@@ -36,9 +51,12 @@ class Denoiser(nn.Module):
         self.embed = nn.Linear(3 * cell, width)
         self.position = nn.Parameter(torch.randn(config.tokens, width) * 0.02)
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
-        self.action = nn.Sequential(
-            nn.Linear(2 * config.action_width, width), nn.SiLU(), nn.Linear(width, width)
-        )
+        features = 2 * config.action_width * (1 + 2 * ACTION_OCTAVES)
+        self.action = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+        # What an action means differs from place to place: each token has its own reading of it.
+        self.place = nn.Linear(width, config.tokens * width)
+        nn.init.zeros_(self.place.weight)
+        nn.init.zeros_(self.place.bias)
         self.blocks = nn.ModuleList(
             Block(config, reads=i > 0 or config.layers == 1) for i in range(config.layers)
         )
@@ -68,8 +86,10 @@ class Denoiser(nn.Module):
         config, patch = self.config, self.config.patch
         stacked = torch.cat([x_BCHW, past_B2CHW.flatten(1, 2)], 1)
         tokens = F.pixel_unshuffle(stacked, patch).flatten(2).transpose(1, 2)
-        x = self.embed(tokens) + self.position
-        condition = F.silu(self.time(time_features(t_B, 64)) + self.action(actions_B2A.flatten(1)))
+        action = self.action(action_features(actions_B2A.flatten(1)))
+        placed = self.place(F.silu(action)).view(-1, config.tokens, config.width)
+        x = self.embed(tokens) + self.position + placed
+        condition = F.silu(self.time(time_features(t_B, 64)) + action)
         for block in self.blocks:
             x = block(x, condition, memory)
         shift, scale = self.last(condition).chunk(2, -1)

@@ -9,6 +9,8 @@ Axes: V versions, T frames, H W pixels, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +19,7 @@ import torch
 from models.autoencoder import Autoencoder
 from models.world_model import LatentWorldModel
 from training.shards import encode
-from training.world import ProbeTest, World
+from training.world import ProbeEpisode, ProbeTest, World
 from wm_ros.preprocess import to_image
 
 
@@ -31,11 +33,19 @@ class ProbeClip:
     truths: tuple[tuple[np.ndarray, np.ndarray], ...]
 
 
-def collect(world: World, autoencoder: Autoencoder, seeds: range) -> list[ProbeClip]:
+def collect(
+    world: World, autoencoder: Autoencoder, seeds: range, workers: int = 1
+) -> list[ProbeClip]:
     """Play and encode probe episodes; frames that a twin shares with the base are encoded once."""
+    if workers == 1:
+        return _encoded(map(world.probe, seeds), autoencoder)
+    with ProcessPoolExecutor(workers) as pool:
+        return _encoded(pool.map(world.probe, seeds), autoencoder)
+
+
+def _encoded(episodes: Iterable[ProbeEpisode], autoencoder: Autoencoder) -> list[ProbeClip]:
     clips = []
-    for seed in seeds:
-        episode = world.probe(seed)
+    for episode in episodes:
         base = encode(autoencoder, episode.images_VTHWC[0])
         latents = np.repeat(base[None], len(episode.images_VTHWC), 0)
         for version in range(1, len(latents)):

@@ -101,12 +101,17 @@ BASELINE_FRAMES = 64
 
 @dataclass(frozen=True)
 class Recipe:
-    """One model from nothing to a package."""
+    """One model from nothing to a package.
+
+    Attributes:
+        practice_clips: how many clips are rendered before the first teacher, before the second
+            and so on: the first need not wait for all.
+    """
 
     name: str
     world: str
     model: ModelConfig
-    practice_clips: int
+    practice_clips: tuple[int, ...]
     practice_frames: int
     tokenizer: TokenizerStage
     teachers: tuple[TeacherStage, ...]
@@ -130,7 +135,7 @@ TINY = Recipe(
     name='tiny',
     world='cups',
     model=ModelConfig(action_width=3, image_size=32, latent_channels=16, patch=1, layers=2),
-    practice_clips=96,
+    practice_clips=(96,),
     practice_frames=600,
     tokenizer=TokenizerStage(frames=6000, steps=500, batch=64, rate=3e-3),
     teachers=(TeacherStage(steps=550, event_share=0.75),),
@@ -144,34 +149,52 @@ TABLETOP = Recipe(
     name='tabletop_small',
     world='tabletop',
     model=ModelConfig(),
-    practice_clips=280,
+    practice_clips=(80, 200),
     practice_frames=2000,
     tokenizer=TokenizerStage(),
     teachers=(
         TeacherStage(
-            name='teacher_short', steps=2000, clips=24, ahead=3, event_share=0.7, gate_minutes=25
+            name='teacher_short',
+            steps=1500,
+            clips=24,
+            loss_frames=16,
+            ahead=3,
+            event_share=0.6,
+            gate_minutes=12,
         ),
         TeacherStage(
             name='teacher_mid',
             steps=1100,
             clips=14,
             frames=256,
-            loss_frames=12,
+            loss_frames=24,
             rate=1.2e-3,
             ahead=4,
-            event_share=0.75,
+            event_share=0.5,
         ),
         TeacherStage(
             name='teacher_long',
-            steps=800,
+            steps=900,
             clips=6,
             frames=1024,
-            loss_frames=24,
-            rate=7e-4,
+            loss_frames=40,
+            rate=1e-3,
             shift=3.0,
             at_noise=0.1,
             ahead=4,
-            event_share=0.7,
+            event_share=0.5,
+        ),
+        TeacherStage(
+            name='teacher_whole',
+            steps=700,
+            clips=3,
+            frames=1800,
+            loss_frames=48,
+            rate=8e-4,
+            shift=3.0,
+            at_noise=0.1,
+            ahead=4,
+            event_share=0.55,
         ),
     ),
     student=StudentStage(
@@ -181,6 +204,7 @@ TABLETOP = Recipe(
         frames=1024,
         loss_frames=32,
         ahead=4,
+        event_share=0.5,
         rate=2e-4,
         ema=0.98,
     ),
@@ -191,7 +215,7 @@ REAL = Recipe(
     name='real',
     world='bags',
     model=ModelConfig(layers=3),
-    practice_clips=0,
+    practice_clips=(),
     practice_frames=0,
     tokenizer=TokenizerStage(frames=6000, steps=1500),
     teachers=(

@@ -151,31 +151,45 @@ class Run:
         checkpoint.save(path, autoencoder, model, meta)
         return autoencoder.eval().requires_grad_(False)
 
-    def _practice(self) -> dict[str, Any]:
-        clips = self.world.clips or self.recipe.practice_clips
-        seeds = range(PRACTICE_SEED, PRACTICE_SEED + clips)
-        return {'seeds': seeds, 'frames': self.recipe.practice_frames}
+    def _practice(self, position: int | None) -> list[dict[str, Any]]:
+        """Return the parts of the practice clips that the stage at a position draws from."""
+        counts = (self.world.clips,) if self.world.clips else self.recipe.practice_clips
+        seen = None if position is None else position + 1
+        ends = PRACTICE_SEED + np.cumsum(counts)[:seen]
+        parts = zip((PRACTICE_SEED, *ends), ends, strict=False)
+        return [
+            {'seeds': range(start, int(end)), 'frames': self.recipe.practice_frames}
+            for start, end in parts
+        ]
 
-    def shards(self, autoencoder: Autoencoder) -> Shards:
-        """Practice clips as latents, in the work folder; shared by all arms."""
-        model, folder = self.recipe.model, self.work / 'shards'
-        write_shards(folder, self.world, autoencoder, workers=self.workers, **self._practice())
-        return Shards(folder, model.latent_shape, model.action_width)
+    def shards(self, autoencoder: Autoencoder, position: int | None = None) -> Shards:
+        """Practice clips of a stage (all by default) as latents, in the work folder; shared by
+        all arms.
+        """
+        model, folders = self.recipe.model, []
+        for part in self._practice(position):
+            folder = self.work / 'shards' / f'from_{part["seeds"].start}'
+            write_shards(folder, self.world, autoencoder, workers=self.workers, **part)
+            folders.append(folder)
+        return Shards(folders, model.latent_shape, model.action_width)
 
     def stages(self, autoencoder: Autoencoder) -> dict[str, dict[str, Any]]:
         """Return what each stage is made of, in order; each names the one that it goes on from."""
         recipe, before = self.recipe, ''
-        shards = digest(shards_made_of(self.world, autoencoder, **self._practice()))
         plan: dict[str, dict[str, Any]] = {}
         for position, stage in enumerate(recipe.stages):
             numbers = {k: v for k, v in asdict(stage).items() if k not in JUDGED_BY}
+            shards = [
+                shards_made_of(self.world, autoencoder, **part)
+                for part in self._practice(position)
+            ]
             if isinstance(stage, StudentStage):
                 numbers['sampler_steps'] = list(recipe.sampler_steps)
             made_of = {
                 'stage': numbers,
                 'model': recipe.model.to_dict(),
                 'seed': recipe.seed + position,
-                'shards': shards,
+                'shards': digest(shards),
                 'from': before,
             }
             plan[stage.name] = made_of
@@ -186,7 +200,7 @@ class Run:
         """Recall probes, made once; none where the world has none."""
         if self._probes is None:
             seeds = range(PROBE_SEED, PROBE_SEED + self.recipe.probe_clips)
-            self._probes = collect(self.world, autoencoder, seeds)
+            self._probes = collect(self.world, autoencoder, seeds, self.workers)
         return self._probes
 
     def recall(self, model: nn.Module, autoencoder: Autoencoder) -> dict[int, float]:
@@ -224,8 +238,8 @@ class Run:
         model = LatentWorldModel(recipe.model)
         plan = self.stages(autoencoder)
         done = self._resume(plan, model)
-        for stage in recipe.stages[done:]:
-            shards = self.shards(autoencoder)
+        for position, stage in list(enumerate(recipe.stages))[done:]:
+            shards = self.shards(autoencoder, position)
             made_of = plan[stage.name]
             started = time.monotonic()
             figures: dict[str, object] = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,23 +123,31 @@ class Shards:
     """Random windows of stored clips, with a share of the loss frames on reveals."""
 
     def __init__(
-        self, folder: Path, latent_shape: tuple[int, int, int], action_width: int
+        self,
+        folders: Sequence[Path],
+        latent_shape: tuple[int, int, int],
+        action_width: int,
     ) -> None:
-        """Map the shards of a folder; FileNotFoundError when `write_shards` has not finished
-        there.
+        """Map the shards of some folders; FileNotFoundError when `write_shards` has not finished
+        in one.
         """
-        index = json.loads((folder / 'index.json').read_text())
-        self.made_of: dict[str, Any] = index['made_of']
-        self.lengths = np.array(index['lengths'])
+        indices = [json.loads((folder / 'index.json').read_text()) for folder in folders]
+        self.made_of: list[dict[str, Any]] = [index['made_of'] for index in indices]
+        self.lengths = np.concatenate([index['lengths'] for index in indices])
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
-        total = int(self.lengths.sum())
-        self.latents = np.memmap(
-            folder / 'latents.f16', np.float16, 'r', shape=(total, *latent_shape)
-        )
-        self.actions = np.fromfile(folder / 'actions.f32', np.float32).reshape(total, action_width)
+        self.latents = [
+            np.memmap(folder / 'latents.f16', np.float16, 'r').reshape(-1, *latent_shape)
+            for folder in folders
+        ]
+        # Clip -> the folder that it lies in, folder -> its first frame among all.
+        self.part = np.repeat(np.arange(len(folders)), [len(i['lengths']) for i in indices])
+        self.first = np.concatenate([[0], np.cumsum([len(part) for part in self.latents])])
+        self.actions = np.concatenate(
+            [np.fromfile(folder / 'actions.f32', np.float32) for folder in folders]
+        ).reshape(-1, action_width)
         self.visible = (
-            np.fromfile(folder / 'visible.u8', np.uint8)
-            .reshape(total, index['facts'])
+            np.concatenate([np.fromfile(folder / 'visible.u8', np.uint8) for folder in folders])
+            .reshape(len(self.actions), indices[0]['facts'])
             .astype(bool)
         )
 
@@ -163,17 +172,20 @@ class Shards:
         frames = min(frames, int(self.lengths.max()))
         able = np.flatnonzero(self.lengths >= frames)
         chosen = rng.choice(able, clips)
-        rows, picks = [], []
+        latents, actions, picks = [], [], []
         for clip in chosen:
             start = self.starts[clip] + rng.integers(self.lengths[clip] - frames + 1)
             window = slice(int(start), int(start) + frames)
-            rows.append(window)
+            part = self.part[clip]
+            inside = slice(window.start - self.first[part], window.stop - self.first[part])
+            latents.append(self.latents[part][inside])
+            actions.append(self.actions[window])
             picks.append(
                 _loss_frames(rng, self.visible[window], loss_frames, event_share, lag_power, ahead)
             )
         return Batch(
-            torch.from_numpy(np.stack([self.latents[w] for w in rows]).astype(np.float32)),
-            torch.from_numpy(np.stack([self.actions[w] for w in rows])),
+            torch.from_numpy(np.stack(latents).astype(np.float32)),
+            torch.from_numpy(np.stack(actions)),
             *(torch.from_numpy(np.stack(part)) for part in zip(*picks, strict=True)),
         )
 

@@ -60,7 +60,7 @@ def test_a_share_of_the_loss_frames_falls_on_reveals(tmp_path: Path) -> None:
     torch.manual_seed(0)
     world = CupsWorld()
     write_shards(tmp_path, world, Autoencoder(CONFIG), seeds=range(3), frames=200)
-    shards = Shards(tmp_path, CONFIG.latent_shape, 3)
+    shards = Shards([tmp_path], CONFIG.latent_shape, 3)
     rng = np.random.default_rng(0)
     drawn = shards.sample(rng, clips=4, frames=100, loss_frames=10, event_share=0.5, ahead=3)
     assert drawn.latents_BTCHW.shape == (4, 100, *CONFIG.latent_shape)

@@ -45,7 +45,7 @@ RECIPE = Recipe(
     name='speck',
     world='cups',
     model=MODEL,
-    practice_clips=2,
+    practice_clips=(1, 1),
     practice_frames=40,
     tokenizer=TokenizerStage(frames=40, steps=2, batch=4),
     teachers=(SHORT, replace(SHORT, name='long', frames=24)),
@@ -88,7 +88,7 @@ def test_a_changed_recipe_is_trained_from_the_first_stage_that_it_touches(
 ) -> None:
     assert trained(run_of(tmp_path), monkeypatch) == STAGES
     assert trained(run_of(tmp_path), monkeypatch) == []
-    shards = tmp_path / 'work' / 'speck' / 'shards' / 'index.json'
+    shards = tmp_path / 'work' / 'speck' / 'shards' / 'from_0' / 'index.json'
     written = shards.stat().st_mtime_ns
 
     student = replace(RECIPE, student=replace(RECIPE.student, rate=1e-3))
@@ -136,7 +136,7 @@ def test_a_baseline_begun_afresh_leaves_what_it_shares(
         run_of(tmp_path, baseline).train()
     run = run_of(tmp_path)
     run.train()
-    index = run.work / 'shards' / 'index.json'
+    index = run.work / 'shards' / 'from_0' / 'index.json'
     shared = {path: path.stat().st_mtime_ns for path in (index, run.path)}
     of_none = ['none.short', 'none.long', 'none.student']
     other = run_of(tmp_path, baseline)
