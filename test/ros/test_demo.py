@@ -36,7 +36,10 @@ def check_results(out: Path, frames: int) -> None:
     assert summary['rss_slope_bytes_per_frame'] is None, 'a few seconds say nothing about growth'
     assert set(summary) >= KEYS and summary['frames_sent'] == frames
     accounted = (
-        summary['predictions'] + summary['missing_frames'] + sum(summary['rejected'].values())
+        summary['predictions']
+        + summary['missing_frames']
+        + summary['dropped_frames']
+        + sum(summary['rejected'].values())
     )
     assert summary['predictions'] > 0 and frames - 5 <= accounted <= frames + 5
     assert 0 < summary['latency_ms']['p50'] <= summary['latency_ms']['p99']
