@@ -151,7 +151,7 @@ TABLETOP = Recipe(
     model=ModelConfig(),
     practice_clips=(80, 200),
     practice_frames=2000,
-    tokenizer=TokenizerStage(),
+    tokenizer=TokenizerStage(steps=4000),
     teachers=(
         TeacherStage(
             name='teacher_short',

@@ -11,7 +11,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +137,9 @@ class Run:
         seeds = range(self.world.clips) or range(
             TOKENIZER_SEED, TOKENIZER_SEED + -(-stage.frames // max(1, clip_frames))
         )
-        images = np.concatenate(
-            [self.world.practice(seed, clip_frames).images_THWC for seed in seeds]
-        )
+        with ProcessPoolExecutor(self.workers) as pool:
+            clips = pool.map(self.world.practice, seeds, repeat(clip_frames))
+            images = np.concatenate([clip.images_THWC for clip in clips])
         # Unseen where clips are endless; of a folder of bags it is one of the training clips.
         check = self.world.practice(PROBE_SEED, clip_frames).images_THWC
         started = time.monotonic()
