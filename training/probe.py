@@ -10,7 +10,6 @@ Axes: V versions, T frames, H W pixels, C channels.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ import torch
 from models.autoencoder import Autoencoder
 from models.world_model import LatentWorldModel
 from training.shards import encode
-from training.world import ProbeEpisode, ProbeTest, World
+from training.world import ProbeEpisode, ProbeTest, World, render_pool
 from wm_ros.preprocess import to_image
 
 
@@ -39,7 +38,7 @@ def collect(
     """Play and encode probe episodes; frames that a twin shares with the base are encoded once."""
     if workers == 1:
         return _encoded(map(world.probe, seeds), autoencoder)
-    with ProcessPoolExecutor(workers) as pool:
+    with render_pool(workers) as pool:
         return _encoded(pool.map(world.probe, seeds), autoencoder)
 
 

@@ -11,7 +11,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from itertools import repeat
 from pathlib import Path
@@ -34,6 +33,7 @@ from training.recipes import Recipe, StudentStage, TeacherStage
 from training.shards import Shards, shards_made_of, write_shards
 from training.teacher import train_teacher
 from training.tokenizer import reconstruction_psnr_db, train_tokenizer
+from training.world import render_pool
 from training.worlds import make_world
 from wm_ros.contract import StreamContract
 from wm_ros.evaluation.machine import commit
@@ -137,7 +137,7 @@ class Run:
         seeds = range(self.world.clips) or range(
             TOKENIZER_SEED, TOKENIZER_SEED + -(-stage.frames // max(1, clip_frames))
         )
-        with ProcessPoolExecutor(self.workers) as pool:
+        with render_pool(self.workers) as pool:
             clips = pool.map(self.world.practice, seeds, repeat(clip_frames))
             images = np.concatenate([clip.images_THWC for clip in clips])
         # Unseen where clips are endless; of a folder of bags it is one of the training clips.

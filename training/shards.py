@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from models.autoencoder import Autoencoder
 from training.fingerprint import stale, weights_digest
-from training.world import Clip, World
+from training.world import Clip, World, render_pool
 from wm_ros.preprocess import to_model
 
 
@@ -100,17 +99,21 @@ def write_shards(
     lengths: list[int] = []
     jobs = [(world, seed, frames) for seed in seeds]
     with (
-        ProcessPoolExecutor(workers) as pool,
+        render_pool(workers) as pool,
         (partial / 'latents.f16').open('wb') as latents,
         (partial / 'actions.f32').open('wb') as actions,
         (partial / 'visible.u8').open('wb') as visible,
     ):
         clips = pool.map(_practice, jobs) if workers > 1 else map(_practice, jobs)
+        # Threads that wait for each other do badly beside processes that keep the cores busy.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1 if workers > 1 else threads)
         for clip in track(clips, 'render and encode', total=len(jobs)):
             encode(autoencoder, clip.images_THWC).tofile(latents)
             clip.actions_TA.astype(np.float32).tofile(actions)
             clip.visible_TF.astype(np.uint8).tofile(visible)
             lengths.append(len(clip.images_THWC))
+        torch.set_num_threads(threads)
     facts = clip.visible_TF.shape[1]
     (partial / index.name).write_text(
         json.dumps({'made_of': made_of, 'lengths': lengths, 'facts': facts})

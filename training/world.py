@@ -5,7 +5,9 @@ Axes: T frames, H W pixels, A action, F facts, V versions (0 the base, others it
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +74,15 @@ class World(Protocol):
 
     def probe(self, seed: int) -> ProbeEpisode:
         """Return one recall probe."""
+
+
+def render_pool(workers: int) -> ProcessPoolExecutor:
+    """Return processes that play and render.
+
+    They are spawned: a fork of a process that has itself rendered waits for ever for a lock of
+    the graphics driver's threads.
+    """
+    return ProcessPoolExecutor(workers, mp_context=get_context('spawn'))
 
 
 def skewed_weights(rng: np.random.Generator, count: int) -> np.ndarray:
