@@ -1,7 +1,6 @@
 """Command line: a trained checkpoint and its tokenizer to a model package.
 
-python -m export.main --checkpoint C.pt --tokenizer T.pt --contract contracts/x.yaml --out
-packages/x
+    python -m export.main --checkpoint C.pt --tokenizer T.pt --contract x.yaml --out packages/x
 """
 
 from __future__ import annotations

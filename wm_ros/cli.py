@@ -142,7 +142,7 @@ def _contract_check(options: argparse.Namespace) -> int:
 
 
 def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('package', type=Path, help='model package folder')
+    parser.add_argument('package', type=Path, help='model package, by name or folder')
     parser.add_argument(
         '--check', action='store_true', help='compare every engine here with what PyTorch gave'
     )

@@ -1,6 +1,8 @@
 """Every knob, declared once: frozen dataclasses with default, unit, range and a sentence.
 
-YAML, ROS parameters and the reference page are generated from these fields (`knob` metadata).
+ROS parameters and the YAML files in config/ are generated from these fields (`knob` metadata).
+Those of the simulator stand in `wm_ros/sim/config.py`, those of training in
+`training/recipes.py`.
 """
 
 from __future__ import annotations
@@ -164,7 +166,7 @@ class RuntimeConfig:
     )
     stale_s: float = knob(
         1.0,
-        'age of the newest camera message from which diagnostics warn',
+        'age of the newest camera or command message from which diagnostics warn',
         unit='s',
         low=0.05,
         high=600.0,
@@ -212,7 +214,7 @@ class SimNodeConfig:
         '', 'JSON lines file for the ground truth of every frame; empty writes none'
     )
     publish_log: str = knob(
-        '', 'CSV file for stamp_ns and monotonic_ns of every frame; empty writes none'
+        '', 'CSV file for stamp_ns, monotonic_ns and late_ms of every frame; empty writes none'
     )
 
     def __post_init__(self) -> None:
@@ -231,7 +233,7 @@ class RecorderConfig:
     wait_for_all: bool = knob(False, 'subscribe to nothing before every topic has a publisher')
     receive_log: str = knob(
         '',
-        'CSV file for source_stamp_ns, horizon and monotonic_ns of every '
+        'CSV file for source_stamp_ns, horizon, monotonic_ns and latency_ms of every '
         'prediction received; empty writes none',
     )
 

@@ -3,8 +3,7 @@
 One YAML per robot (`contracts/*.yaml`) names the camera, the command topics, the entries of the
 action vector with their limits, the rate and the reset policy. The contract that a model was
 trained with travels in its manifest; `require_fit` refuses a robot whose contract means something
-else. Nothing here reads a
-message: `messages.py` does that, with the contract in hand.
+else. Nothing here reads a message: `messages.py` does that, with the contract in hand.
 
 Axes: A entries of the action vector, in the order of the sources and of their entries.
 """

@@ -2,8 +2,7 @@
 from disk.
 
 In: the parsed JSON. Out: a `Manifest` whose parts fit each other, or a `PackageError` that says
-    what was found
-and what was expected. Knows no engine and no file but the one it is given.
+what was found and what was expected. Knows no engine and no file.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 is loaded.
 
 In: a path or a name. Out: a `ModelPackage` that is whole and consistent, or a `PackageError`. What
-    the graphs
-compute is the backends' business; whether an engine computes it rightly is `wm_ros.parity`'s.
+the graphs compute is the backends' business; whether an engine computes it rightly is
+`wm_ros.parity`'s.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Rejection:
     """One refused input.
 
     Attributes:
-        kind: `frame` or `action`.
+        kind: `frame`, `action` or `camera_info`.
         reason: why.
         stamp_ns: the stamp it carried.
         detail: what was found and what was expected.

@@ -30,9 +30,8 @@ from wm_ros.rejection import RejectedInput, Rejection, RejectReason
 from wm_ros.tracks import make_track
 
 END_OF_STREAM_NS = 2**63 - 1
-SHORTEST_PERIODS = (
-    0.6  # two frames closer than this are one frame too many for the contract's rate
-)
+# Two frames closer than this are one frame too many for the contract's rate.
+SHORTEST_PERIODS = 0.6
 MOST_BRIDGED = 2  # steps filled in for frames that a busy consumer dropped
 
 
@@ -49,7 +48,7 @@ class StepSynchronizer:
     Args:
         contract: the robot's streams.
         wait_ns: how long a frame waits for a newer command; None takes the contract's
-        `action_wait_ms`.
+            `action_wait_ms`.
 
     Attributes:
         counts: what happened, by `kind.event`: every refused input under its `RejectReason`
@@ -107,7 +106,7 @@ class StepSynchronizer:
 
         Raises:
             ValueError: wrong number of values (a caller's mistake; messages are checked on
-            reading).
+                reading).
         """
         source, track = self.contract.actions[source_index], self._tracks[source_index]
         first_ns = commands[0].stamp_ns
@@ -135,7 +134,7 @@ class StepSynchronizer:
         Args:
             frame: the frame.
             receive_ns: time of receipt, on the clock of `poll`; its wait for a command begins
-            here.
+                here.
         """
         stamp_ns, newest_ns = frame.stamp_ns, self._newest_frame_ns
         if (refused := refused_frame_stamp(stamp_ns, receive_ns, self._gap_ns)) is not None:

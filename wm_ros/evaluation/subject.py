@@ -1,7 +1,7 @@
 """What is measured: the few methods of a world model that the evaluation calls.
 
-`wm_ros.world_model.WorldModel` has them as it is; training passes an adapter over PyTorch. Arrays
-are numpy on both sides, so the same code judges a checkpoint and the exported package.
+`wm_ros.world_model.WorldModel` has them as it is, and so has any small model of a test. (The
+probe of training asks the same of PyTorch modules in batches: `training/probe.py`.)
 
 Axes: B batch, T time, D noise draws, C channels, H W pixels or latent cells, A action.
 """

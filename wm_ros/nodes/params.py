@@ -1,6 +1,6 @@
 """Dataclass fields become ROS parameters: declared, described, bounded, read back.
 
-Run as `python -m wm_ros.nodes.params` to print the example parameter file kept in config/.
+`python -m wm_ros.nodes.params` (`make docs`) writes the example files kept in config/.
 """
 
 from __future__ import annotations
