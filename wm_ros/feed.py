@@ -12,7 +12,7 @@ from typing import Any
 
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import Frame, MemoryState, ResetReason
-from wm_ros.messages import Command, commands_from_message, image_from_message, stamp_ns
+from wm_ros.messages import Command, commands_from_message, image_from_message, stamp_to_ns
 from wm_ros.preprocess import crop_resize
 from wm_ros.rejection import RejectedInput
 from wm_ros.sync import StepSynchronizer
@@ -90,7 +90,7 @@ def read(contract: StreamContract, topic: str, message: Any, receive_ns: int) ->
 
 def _read_frame(contract: StreamContract, message: Any, receive_ns: int) -> Arrival:
     header = message.header
-    at_ns = stamp_ns(header.stamp)
+    at_ns = stamp_to_ns(header.stamp)
     try:
         image_HWC = image_from_message(contract.camera, message)
         square_HWC = crop_resize(image_HWC, contract.camera.crop, contract.image_size)

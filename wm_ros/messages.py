@@ -48,7 +48,7 @@ class Command:
     planned: bool = False
 
 
-def stamp_ns(stamp: Any) -> int:
+def stamp_to_ns(stamp: Any) -> int:
     """Turn a builtin_interfaces Time or Duration (`sec`, `nanosec`) into nanoseconds."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
@@ -91,7 +91,7 @@ def commands_from_message(
     Raises:
         RejectedInput: wrong width, or a joint that the message does not name.
     """
-    at_ns = receive_ns if source.stamp == 'receive' else stamp_ns(message.header.stamp)
+    at_ns = receive_ns if source.stamp == 'receive' else stamp_to_ns(message.header.stamp)
     if source.type == JOINT_TRAJECTORY:
         return _trajectory(source, message, at_ns or receive_ns)
     if source.type == JOINT_STATE:
@@ -124,7 +124,7 @@ def _trajectory(source: ActionSource, message: Any, start_ns: int) -> tuple[Comm
         numbers = getattr(point, JOINT_FIELDS[JOINT_TRAJECTORY][source.field])
         values_E = _by_name(source, message.joint_names, numbers)
         commands.append(Command(values_E, from_ns, planned=True))
-        from_ns = start_ns + stamp_ns(point.time_from_start)
+        from_ns = start_ns + stamp_to_ns(point.time_from_start)
     if not commands:
         raise RejectedInput(RejectReason.WIDTH, f'{source.topic}: trajectory without points')
     return tuple(commands)

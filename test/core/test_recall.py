@@ -1,22 +1,16 @@
 """The recall protocol: constructed models with known memories get the scores they must get."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from wm_ros.backends.resolve import resolve_backend
-from wm_ros.config import ModelConfig
-from wm_ros.contract import StreamContract
 from wm_ros.datatypes import MemoryState, Rollout
 from wm_ros.evaluation import recall
 from wm_ros.evaluation.clips import Direction, RecallCase, RecallClip, Version, render_clip
 from wm_ros.sim.config import SimConfig
 from wm_ros.sim.episodes import plan_episode, twin
 from wm_ros.sim.scene import FACTS, PALETTE, TableTop
-from wm_ros.toy_package import write_toy_package
-from wm_ros.world_model import WorldModel
 
 SIZE, LENGTH = 8, 40
 COLOURS = np.array([(250, 0, 0), (0, 250, 0), (0, 0, 250)], np.uint8)
@@ -244,15 +238,3 @@ def test_clips_take_the_kinds_in_turn_from_fresh_seeds() -> None:
         ('cup', 10_000_001),
     ]
     assert len(set(names)) == 7
-
-
-def test_evaluate_streams_clips_of_a_world_model(tmp_path: Path) -> None:
-    contract = StreamContract.load(Path(__file__).parents[2] / 'contracts' / 'tabletop.yaml')
-    model = ModelConfig(arm='none', action_width=contract.action_width)
-    package = write_toy_package(tmp_path / 'toy', contract, model=model)
-    subject = WorldModel(package, resolve_backend('toy', package))
-    clips = recall.clip_names(10_000_000, 2)
-    outcomes = list(recall.evaluate(subject, clips, (48,), reach_frames=2))
-    assert [(outcome.kind, outcome.lag) for outcome in outcomes] == [('cup', 48), ('drawer', 48)]
-    assert recall.mean_by_lag(outcomes, 'score') == {48: 0.5}
-    assert recall.mean_by_lag(outcomes, 'half_palettes')[48] > 0.1

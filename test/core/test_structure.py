@@ -147,6 +147,15 @@ def test_only_training_asks_for_torch(setup_arguments: dict[str, Any]) -> None:
     assert 'torch' not in map(requirement_name, setup_arguments['install_requires'])
 
 
+def test_what_is_shipped_of_models_stays_small() -> None:
+    """Issue 2: all packages together below 15 MB, the artefact of a stage at most 4 MB."""
+    sizes = {path.relative_to(ROOT): path.stat().st_size for path in tracked_files()}
+    packages = {name: size for name, size in sizes.items() if name.parts[0] == 'packages'}
+    assert packages and sum(packages.values()) < 15e6
+    artefacts = {name: size for name, size in sizes.items() if name.suffix == '.pt'}
+    assert artefacts and max(artefacts.values()) <= 4e6, artefacts
+
+
 def test_no_machine_paths_in_the_repository() -> None:
     """Absolute paths of the machine that a file was written on would break every other one."""
     forbidden = re.compile(r'/(work|root)/[a-z]')

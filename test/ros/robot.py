@@ -25,6 +25,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from wm_ros_msgs.msg import Action, MemoryStatus, ModelInfo, Prediction
 
+from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import convert
 from wm_ros.nodes.table import CAMERA_INFO_TOPIC, CAMERA_TOPIC, COMMAND_TOPIC, PROCESSES
 
@@ -182,8 +183,7 @@ class Robot:
                 (
                     p
                     for p in self.got['prediction']
-                    if p.horizon == horizon
-                    and convert.stamp_to_ns(p.source_stamp) == source_stamp_ns
+                    if p.horizon == horizon and stamp_to_ns(p.source_stamp) == source_stamp_ns
                 ),
                 None,
             )

@@ -8,6 +8,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo, Image
 from wm_ros_msgs.msg import Prediction
 
+from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import convert
 from wm_ros.preprocess import decode_compressed, decode_raw
 from wm_ros.rejection import RejectedInput
@@ -18,7 +19,7 @@ def test_pictures_come_back_from_messages() -> None:
     picture_HWC = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     head = convert.header(1_700_000_000_123_456_789, 'cam')
     message = convert.image_message(picture_HWC, head)
-    assert convert.stamp_to_ns(message.header.stamp) == 1_700_000_000_123_456_789
+    assert stamp_to_ns(message.header.stamp) == 1_700_000_000_123_456_789
     back = decode_raw(message.data, message.height, message.width, message.step,
                       message.encoding, bool(message.is_bigendian))  # fmt: skip
     np.testing.assert_array_equal(back, picture_HWC)

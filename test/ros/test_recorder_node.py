@@ -15,6 +15,7 @@ from wm_ros_msgs.msg import Prediction
 
 from wm_ros.bag import BagRecorder, bag_info, recover
 from wm_ros.bag.read import iter_messages
+from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import convert
 from wm_ros.nodes.logs import read_log
 from wm_ros.nodes.player_node import read_stamp_ns, with_stamp
@@ -54,7 +55,7 @@ def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
     assert recovery.messages.keys() == KINDS.keys()
     assert min(recovery.messages.values()) > len(stamps) / 2
     images = [message for topic, message, _ in iter_messages(bag, KINDS) if topic == CAMERA_TOPIC]
-    found = [convert.stamp_to_ns(message.header.stamp) for message in images]
+    found = [stamp_to_ns(message.header.stamp) for message in images]
     assert found == stamps[: len(found)], 'nothing is missing before the cut'
     last_log_s = max(log_ns for _, _, log_ns in iter_messages(bag, KINDS)) / 1e9
     assert sent_s - last_log_s < 1.3
@@ -159,13 +160,13 @@ def test_plays_a_bag_as_it_was_recorded(tmp_path: Path, restamp: bool) -> None:
         assert listener.stop() == 0, listener.log.read_text()
     played = list(iter_messages(copy, KINDS))
     images = [message for topic, message, _ in played if topic == CAMERA_TOPIC]
-    stamps = [convert.stamp_to_ns(message.header.stamp) for message in images]
+    stamps = [stamp_to_ns(message.header.stamp) for message in images]
     assert len(images) == count and set(np.diff(stamps)) == {PERIOD_NS}
     assert (stamps[0] > began_ns) if restamp else (stamps[0] == start_ns)
     for message, picture_HWC in zip(images, pictures, strict=True):
         np.testing.assert_array_equal(np.asarray(message.data).reshape(8, 8, 3), picture_HWC)
     commands = [message for topic, message, _ in played if topic == COMMAND_TOPIC]
-    assert [convert.stamp_to_ns(message.header.stamp) for message in commands] == stamps
+    assert [stamp_to_ns(message.header.stamp) for message in commands] == stamps
     assert [row['stamp_ns'] for row in read_log(log)] == stamps
     paced_s = np.diff([row['monotonic_ns'] for row in read_log(log)]).sum() / 1e9
     assert abs(paced_s - (count - 1) * PERIOD_NS / 1e9) < 0.5

@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 from wm_ros_msgs.msg import Action
 
+from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import convert
 from wm_ros.nodes.logs import read_log
 from wm_ros.nodes.sim_node import episode
@@ -63,7 +64,7 @@ class Onlooker:
 
     def stamps(self, topic: str) -> list[int]:
         """Header stamps of what has arrived."""
-        return [convert.stamp_to_ns(message.header.stamp) for message in self.got[topic]]
+        return [stamp_to_ns(message.header.stamp) for message in self.got[topic]]
 
     def close(self) -> None:
         """Destroy the node and its context."""
@@ -143,7 +144,7 @@ def test_follows_commands_from_outside_on_simulated_time(
         assert 'command refused' in child.log.read_text()
     stamps = onlooker.stamps(CAMERA_TOPIC)
     assert stamps[0] == 1_000_000_000 and set(np.diff(stamps)) == {PERIOD_NS}
-    clock = [convert.stamp_to_ns(message.clock) for message in onlooker.got['/clock']]
+    clock = [stamp_to_ns(message.clock) for message in onlooker.got['/clock']]
     assert clock == stamps
     pictures = [pixels(message).astype(int) for message in onlooker.got[CAMERA_TOPIC]]
     assert np.array_equal(pictures[0], pictures[3]), 'it stays at rest until commanded'

@@ -20,6 +20,7 @@ from wm_ros import memory as memories
 from wm_ros.backends.resolve import resolve_backend
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import Frame, Step
+from wm_ros.messages import stamp_to_ns
 from wm_ros.model_package import ModelPackage
 from wm_ros.nodes import convert
 from wm_ros.toy_package import write_toy_package
@@ -92,14 +93,14 @@ def test_live_predictions_equal_those_of_the_library(robot: Robot, package: Mode
     before_A = CONTRACT.normalise(commands[0])
     for index, (image_HWC, command) in enumerate(zip(pictures(20), commands, strict=True)):
         live = robot.step(image_HWC, command)
-        source_ns = convert.stamp_to_ns(live.source_stamp)
+        source_ns = stamp_to_ns(live.source_stamp)
         action_A = CONTRACT.normalise(command)
         step = Step(Frame(image_HWC, source_ns), before_A, action_A, source_ns, index)
         memory = model.observe(memory, step)
         rollout = model.imagine(memory, action_A[None, None], model.noise(rng))
         np.testing.assert_array_equal(pixels(live), rollout.frames_BTHWC[0, 0])
         assert (live.index, live.horizon, live.package) == (index, 1, 'toy')
-        assert convert.stamp_to_ns(live.header.stamp) == source_ns + PERIOD_NS
+        assert stamp_to_ns(live.header.stamp) == source_ns + PERIOD_NS
         assert live.header.frame_id == 'cam' and live.image.header == live.header
         assert 0 < live.latency_ms < 5000
         before_A = action_A

@@ -23,6 +23,7 @@ from wm_ros_msgs.srv import ResetMemory
 from wm_ros.config import RuntimeConfig
 from wm_ros.contract import StreamContract
 from wm_ros.contract_fields import ContractError
+from wm_ros.messages import stamp_to_ns
 from wm_ros.model_package import ModelPackage
 from wm_ros.nodes import convert
 from wm_ros.nodes.loading import ParityMismatch, load
@@ -104,7 +105,7 @@ def test_horizons_come_from_a_fork(package: ModelPackage, tmp_path: Path) -> Non
         for frames in range(1, 6):
             source_ns = robot.tick()
             ahead = [robot.predicted(source_ns, horizon) for horizon in (1, 2, 3)]
-            stamps = [convert.stamp_to_ns(p.header.stamp) - source_ns for p in ahead]
+            stamps = [stamp_to_ns(p.header.stamp) - source_ns for p in ahead]
             assert stamps == [PERIOD_NS, 2 * PERIOD_NS, 3 * PERIOD_NS]
             assert len({bytes(p.image.data) for p in ahead}) == 3
             robot.status(lambda s, n=frames: s.frames == n, 'imagined frames are not counted')

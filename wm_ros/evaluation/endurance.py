@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from wm_ros.datatypes import MemoryState
+from wm_ros.evaluation import machine
 from wm_ros.evaluation.runners import FRAME, Runner, Stream
 from wm_ros.evaluation.stopwatch import (
     COLUMNS,
@@ -124,10 +125,11 @@ def _old_to_young(
 
 def _rss(rss_R: DoubleArray, edge: int, arms: int) -> dict[str, Any]:
     """Return resident memory after the beginning and at the end, and its growth per frame of one
-    arm by least squares.
+    arm.
     """
     after_R = rss_R[edge:]
-    slope = float(np.polyfit(np.arange(len(after_R)), after_R, 1)[0]) if len(after_R) > 2 else None
+    enough = len(after_R) > 2
+    slope = machine.bytes_per_frame(np.arange(len(after_R)), after_R) if enough else None
     return {
         'warm_bytes': int(rss_R[edge - 1]),
         'last_bytes': int(rss_R[-1]),

@@ -1,4 +1,6 @@
-"""Where a figure was taken: machine, load, commit. Reads the system; knows no model."""
+"""Where a figure was taken: machine, load, resident memory, commit. Reads the system; knows no
+model.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import psutil
 
 LIBRARIES = ('numpy', 'onnxruntime', 'onnxruntime-gpu', 'openvino')
@@ -45,6 +49,20 @@ def load() -> list[float]:
 def rss_bytes() -> int:
     """Return the resident memory of this process."""
     return int(psutil.Process().memory_info().rss)
+
+
+def bytes_per_frame(frames: npt.ArrayLike, rss_bytes: npt.ArrayLike) -> float:
+    """Return the growth of resident memory: the median slope over all pairs of readings
+    (Theil-Sen), which a single step does not move.
+
+    Args:
+        frames: how many were done at each reading, growing, not all the same.
+        rss_bytes: resident memory at each reading.
+    """
+    done, rss = np.asarray(frames, np.int64), np.asarray(rss_bytes, np.float64)
+    first, second = np.triu_indices(len(done), 1)
+    apart = done[second] - done[first]
+    return float(np.median((rss[second] - rss[first])[apart > 0] / apart[apart > 0]))
 
 
 def commit() -> str:

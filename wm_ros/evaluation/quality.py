@@ -44,7 +44,6 @@ LARGEST_PAIRS = 5_000
 PAIRS_PER_FILM = 4
 PAIRS_PER_CHECK = 8
 WITH_PICTURES = 6
-REPOSITORY = Path(__file__).parents[2]
 console = Console()
 
 
@@ -204,7 +203,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         '--check-pairs', type=int, help='pairs run in fp32 on ONNX Runtime too; by default 1 of 8'
     )
     parser.add_argument('--workers', type=int, default=2, help='processes; 0 for this one alone')
-    parser.add_argument('--out', type=Path, default=REPOSITORY / 'out' / 'quality')
+    parser.add_argument('--out', type=Path, default=machine.REPOSITORY / 'out' / 'quality')
     parser.add_argument(
         '--readme',
         type=Path,
@@ -222,7 +221,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.check_pairs is None:
         args.check_pairs = math.ceil(args.pairs / PAIRS_PER_CHECK)
     if args.readme is None and args.pairs >= FULL_PAIRS:
-        args.readme = REPOSITORY / 'README.md'
+        args.readme = machine.REPOSITORY / 'README.md'
     return args
 
 

@@ -13,19 +13,15 @@ Axes: B versions (base first), T time, K candidates, H W pixels, C channels, A a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from wm_ros.datatypes import FloatArray, ImageArray, MemoryState
 from wm_ros.evaluation import metrics
-from wm_ros.evaluation.clips import Direction, RecallCase, RecallClip, render_clip
+from wm_ros.evaluation.clips import Direction, RecallCase, RecallClip
 from wm_ros.evaluation.subject import Subject, encode_all, observe_all
 from wm_ros.memory import select
-from wm_ros.sim.config import SimConfig
-from wm_ros.sim.episodes import plan_episode
-from wm_ros.sim.scene import TableTop
 
 LAGS = (48, 128, 250, 500, 1000, 1500)
 KINDS = ('cup', 'drawer', 'view')
@@ -174,38 +170,3 @@ def score_case(
         gap,
         (*truths, *predictions_BHWC) if keep_pictures else (),
     )
-
-
-def evaluate(
-    subject: Subject,
-    clips: Sequence[tuple[str, int]],
-    lags: Sequence[int] = LAGS,
-    *,
-    image_size: int = 64,
-    reach_frames: int | None = None,
-) -> Iterator[RecallOutcome]:
-    """Render and score clip after clip, in constant memory.
-
-    Args:
-        subject: the world model, or an adapter over a checkpoint in training.
-        clips: (kind, seed) of each, from `clip_names`.
-        lags: which tests to score; a clip is played only as far as these need.
-        image_size: side of the frames that the subject takes.
-        reach_frames: see `run_clip`.
-    """
-    table = TableTop(SimConfig(image_size=image_size))
-    try:
-        for kind, seed in clips:
-            clip = render_clip(plan_episode(kind, seed), table, lags)
-            latents_BTCHW = encode_clip(subject, clip)
-            yield from run_clip(subject, clip, latents_BTCHW, reach_frames=reach_frames)
-    finally:
-        table.close()
-
-
-def mean_by_lag(outcomes: Sequence[RecallOutcome], value: str) -> dict[int, float]:
-    """Return lag -> mean of `score`, or of the pair named `identified`, `commit_errors`, ...."""
-    return {
-        lag: float(np.mean([getattr(o, value) for o in outcomes if o.lag == lag]))
-        for lag in sorted({o.lag for o in outcomes})
-    }

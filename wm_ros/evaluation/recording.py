@@ -19,7 +19,7 @@ from wm_ros.bag.read import iter_messages, iter_steps, open_bag
 from wm_ros.bag.types import BagError
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import ImageArray
-from wm_ros.messages import stamp_ns
+from wm_ros.messages import stamp_to_ns
 from wm_ros.preprocess import decode_raw
 from wm_ros.sim.plan import EpisodePlan
 
@@ -173,10 +173,10 @@ def _predictions(bag: str | Path, topic: str, horizon: int) -> Iterator[Shown]:
         raise BagError(f'bag {bag}: {topic} is {msgtype}, expected {PREDICTION} or {IMAGE}')
     for _, message, _ in iter_messages(bag, {topic: msgtype}):
         if msgtype == IMAGE:
-            yield Shown(stamp_ns(message.header.stamp), horizon, None, _picture(message))
+            yield Shown(stamp_to_ns(message.header.stamp), horizon, None, _picture(message))
         else:
             yield Shown(
-                stamp_ns(message.header.stamp),
+                stamp_to_ns(message.header.stamp),
                 int(message.horizon),
                 float(message.latency_ms),
                 _picture(message.image),

@@ -40,11 +40,6 @@ def message_class(type_name: str) -> Any:
         raise ValueError(f'message type {type_name} is not installed: {error}') from error
 
 
-def stamp_to_ns(stamp: Any) -> int:
-    """Return a builtin_interfaces/Time in nanoseconds."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-
-
 def ns_to_stamp(stamp_ns: int) -> Time:
     """Return nanoseconds as a builtin_interfaces/Time."""
     sec, nanosec = divmod(stamp_ns, 1_000_000_000)

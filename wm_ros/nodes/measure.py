@@ -80,9 +80,9 @@ class Growth:
     Attributes:
         warm_up_s: left out, from the first prediction on.
         seconds, frames, samples: what was judged: its length, predictions, readings.
-        bytes_per_frame: median slope over all pairs of samples (Theil-Sen). A leak climbs all
-            along and shows in full from two pages on; one step alone, as when a stalled receiver
-            makes a buffer deeper for good, does not, and is seen in the bytes below.
+        bytes_per_frame: see `machine.bytes_per_frame`. A leak climbs all along and shows in full
+            from two pages on; one step alone, as when a stalled receiver makes a buffer deeper for
+            good, does not, and is seen in the bytes below.
         private_bytes, shared_bytes: last minus first sample, of own and of shared pages.
     """
 
@@ -128,17 +128,13 @@ def rss_growth(
             f'{LEAST_S:.0f} s and {LEAST_SAMPLES} samples after it.'
         )
     frames = np.searchsorted(received_ns, [sample.monotonic_ns for sample in warm])
-    rss = np.array([sample.rss_bytes for sample in warm], np.float64)
-    first, second = np.triu_indices(len(warm), 1)
-    apart = frames[second] - frames[first]
-    slopes = (rss[second] - rss[first])[apart > 0] / apart[apart > 0]
     shared = warm[-1].shared_bytes - warm[0].shared_bytes
     return Growth(
         warm_up_s,
         (warm[-1].monotonic_ns - warm[0].monotonic_ns) / 1e9,
         int(frames[-1] - frames[0]),
         len(warm),
-        float(np.median(slopes)),
+        machine.bytes_per_frame(frames, [sample.rss_bytes for sample in warm]),
         warm[-1].rss_bytes - warm[0].rss_bytes - shared,
         shared,
     )

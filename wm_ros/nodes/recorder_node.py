@@ -20,8 +20,9 @@ from wm_ros_msgs.msg import Prediction
 
 from wm_ros.bag import BagError, BagRecorder
 from wm_ros.config import RecorderConfig
+from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import params, spin
-from wm_ros.nodes.convert import message_class, stamp_to_ns
+from wm_ros.nodes.convert import message_class
 from wm_ros.nodes.logs import CsvLog
 
 DISCOVERY_PERIOD_S = 0.1

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wm_ros.datatypes import ImageArray, ResetReason
-
-BEST_DB = 60.0  # identical pictures count as this
+from wm_ros.evaluation.metrics import psnr
 
 
 @dataclass
@@ -78,12 +77,5 @@ class Statistics:
         self, seen_HWC: ImageArray, predicted_HWC: ImageArray, before_HWC: ImageArray
     ) -> None:
         """Compare a frame with its prediction and with the frame before it."""
-        self.drift_db.add(psnr_db(seen_HWC, predicted_HWC))
-        self.copy_last_db.add(psnr_db(seen_HWC, before_HWC))
-
-
-def psnr_db(first_HWC: ImageArray, second_HWC: ImageArray) -> float:
-    """Return the PSNR of two uint8 pictures in dB, at most `BEST_DB`."""
-    difference = first_HWC.astype(np.int16) - second_HWC
-    mse = float(np.mean(np.square(difference, dtype=np.float32)))
-    return BEST_DB if mse <= 0 else min(BEST_DB, 10 * np.log10(255.0**2 / mse))
+        self.drift_db.add(psnr(seen_HWC, predicted_HWC))
+        self.copy_last_db.add(psnr(seen_HWC, before_HWC))

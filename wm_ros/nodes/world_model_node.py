@@ -30,6 +30,7 @@ from std_msgs.msg import String
 
 from wm_ros.config import RuntimeConfig
 from wm_ros.feed import ArrivedFrame, Refusal, read
+from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import convert, params, spin
 from wm_ros.nodes.diagnostics import Surroundings, renderer_mismatch
 from wm_ros.nodes.inbox import Inbox
@@ -242,7 +243,7 @@ class WorldModelNode(LifecycleNode):
         try:
             self.outputs.intrinsics.take_info(message)
         except RejectedInput as error:
-            stamp_ns = convert.stamp_to_ns(message.header.stamp)
+            stamp_ns = stamp_to_ns(message.header.stamp)
             self.inbox.put(Refusal('camera_info', error, stamp_ns))
 
     def receive_renderer(self, message: String) -> None:
