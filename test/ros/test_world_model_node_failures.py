@@ -26,6 +26,7 @@ from wm_ros.memory import NonFiniteError
 from wm_ros.messages import Command
 from wm_ros.model_package import ModelPackage, PackageError
 from wm_ros.nodes import outputs, worker, world_model_node
+from wm_ros.nodes.listening import Listening
 from wm_ros.nodes.world_model_node import WorldModelNode
 from wm_ros.toy_package import write_toy_package
 
@@ -114,9 +115,8 @@ def test_an_activation_that_fails_is_taken_back(
 ) -> None:
     assert node.trigger_configure() == SUCCESS
     before = held(node)
-    listening = world_model_node.Listening
     with monkeypatch.context() as patch:
-        patch.setattr(listening, 'add', failing_at(3, listening.add))
+        patch.setattr(Listening, 'add', failing_at(3, Listening.add))
         assert node.trigger_activate() == FAILURE
     assert held(node) == before and not node.outputs.image.is_activated
     assert node.session is None and node.loaded is not None

@@ -1,8 +1,7 @@
 """`world_model_node`: camera and command topics in, remembered and predicted frames out.
 
-A managed node. configure: everything that can refuse (see loading.py). activate: subscribe, and
-one inference thread takes what the callbacks leave in the inbox. A callback converts, puts and
-returns.
+A managed node. configure: everything that can refuse (see loading.py). activate: subscribe (see
+inputs.py), and one inference thread takes what the callbacks leave in the inbox.
 
 A transition that fails leaves nothing behind: no thread, no subscription, no publisher, no engine.
 
@@ -15,7 +14,6 @@ topic are set by `qos_overrides.<topic>.<subscription|publisher>.<policy>`, as e
 
 from __future__ import annotations
 
-import time
 import traceback
 from functools import partial
 from typing import Any
@@ -24,27 +22,19 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import String
 
 from wm_ros.config import RuntimeConfig
-from wm_ros.feed import ArrivedFrame, Refusal, read
-from wm_ros.messages import stamp_to_ns
-from wm_ros.nodes import convert, params, spin
-from wm_ros.nodes.diagnostics import Surroundings, renderer_mismatch
+from wm_ros.nodes import params, spin
 from wm_ros.nodes.inbox import Inbox
-from wm_ros.nodes.listening import Listening
+from wm_ros.nodes.inputs import Inputs
 from wm_ros.nodes.loading import REFUSALS, Loaded, load
 from wm_ros.nodes.outputs import Outputs
 from wm_ros.nodes.services import MemoryServices
 from wm_ros.nodes.session import Outcome, Session
 from wm_ros.nodes.statistics import Statistics
 from wm_ros.nodes.worker import Worker
-from wm_ros.rejection import RejectedInput, Rejection
+from wm_ros.rejection import Rejection
 
-CAMERA_DEPTH, COMMAND_DEPTH = 5, 10
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -61,9 +51,7 @@ class WorldModelNode(LifecycleNode):
         self.status_timer: Any = None
         self.session: Session | None = None
         self.worker: Worker | None = None
-        self.listening: Listening | None = None
-        self.renderer_input: Any = None
-        self.renderer = ''
+        self.inputs: Inputs | None = None
         self.inbox = Inbox()
 
     # --- lifecycle ---
@@ -125,18 +113,8 @@ class WorldModelNode(LifecycleNode):
         self.worker.start()
         self.outputs.publish_model()
         self.services_offered.open(self.session, self.inbox)
-        self.listening = Listening(self)
-        camera = contract.camera.topic
-        for topic, type_name in contract.topics.items():
-            depth = CAMERA_DEPTH if topic == camera else COMMAND_DEPTH
-            self.listening.add(type_name, topic, partial(self.receive, topic), depth)
-        info_topic = convert.topic_beside(camera, 'camera_info')
-        self.listening.add(
-            'sensor_msgs/msg/CameraInfo', info_topic, self.receive_info, CAMERA_DEPTH
-        )
-        self.renderer_input = self.create_subscription(
-            String, convert.topic_beside(camera, 'renderer'), self.receive_renderer, LATCHED
-        )
+        self.inputs = Inputs(self, self.loaded, self.outputs, self.inbox, self.session.statistics)
+        self.inputs.open()
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening and predicting; the model stays loaded, the memory is given up."""
@@ -174,15 +152,12 @@ class WorldModelNode(LifecycleNode):
         Raises:
             RuntimeError: the thread does not end; it is left to itself and publishes nothing more.
         """
-        if self.listening is not None:
-            self.listening.close()
-        if self.renderer_input is not None:
-            self.destroy_subscription(self.renderer_input)
+        if self.inputs is not None:
+            self.inputs.close()
         if self.services_offered is not None:
             self.services_offered.close()
         worker, self.worker = self.worker, None
-        self.listening = self.session = self.renderer_input = None
-        self.renderer = ''
+        self.inputs = self.session = None
         if worker is not None:
             try:
                 worker.stop()
@@ -215,43 +190,6 @@ class WorldModelNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
-    # --- messages in ---
-
-    def receive(self, topic: str, message: Any) -> None:
-        """Read a message of the contract and leave what it became in the inbox."""
-        arrived_ns = time.monotonic_ns()
-        if self.session is None or self.loaded is None or self.outputs is None:
-            return
-        contract, statistics = self.loaded.contract, self.session.statistics
-        if topic == contract.camera.topic:
-            statistics.camera_monotonic_ns = arrived_ns
-        elif topic != contract.reset.topic:
-            statistics.action_monotonic_ns = arrived_ns
-        arrival = read(contract, topic, message, self.get_clock().now().nanoseconds)
-        if isinstance(arrival, ArrivedFrame):
-            self.outputs.frame_id = arrival.frame.frame_id
-            try:
-                self.outputs.intrinsics.take_size(arrival.camera_size)
-            except RejectedInput as error:
-                self.inbox.put(Refusal('camera_info', error, arrival.frame.stamp_ns))
-        self.inbox.put(arrival, arrived_ns)
-
-    def receive_info(self, message: CameraInfo) -> None:
-        """Keep the camera's intrinsics, or refuse what is not for its images."""
-        if self.outputs is None:
-            return
-        try:
-            self.outputs.intrinsics.take_info(message)
-        except RejectedInput as error:
-            stamp_ns = stamp_to_ns(message.header.stamp)
-            self.inbox.put(Refusal('camera_info', error, stamp_ns))
-
-    def receive_renderer(self, message: String) -> None:
-        """Take what a simulator says about who draws its frames."""
-        self.renderer = message.data
-        if self.loaded is not None and (mismatch := renderer_mismatch(self.loaded, self.renderer)):
-            self.get_logger().warning(mismatch)
-
     # --- messages out ---
 
     def publish_outcome(self, session: Session, outcome: Outcome) -> None:
@@ -264,10 +202,9 @@ class WorldModelNode(LifecycleNode):
 
     def publish_status(self) -> None:
         """Publish memory status and diagnostics while active."""
-        outputs, session, listening = self.outputs, self.session, self.listening
-        if outputs is not None and session is not None and listening is not None:
-            around = Surroundings(listening.reliability, self.renderer)
-            outputs.publish_status(session, self.inbox, around)
+        outputs, session, inputs = self.outputs, self.session, self.inputs
+        if outputs is not None and session is not None and inputs is not None:
+            outputs.publish_status(session, self.inbox, inputs.surroundings)
 
     def log_rejection(self, rejection: Rejection) -> None:
         """Say what was refused, at most once a second."""
