@@ -207,7 +207,9 @@ class SimNodeConfig:
     wait_subscribers: int = knob(
         1, 'camera subscribers to wait for before the first frame', low=0, high=100
     )
-    settle_s: float = knob(1.0, 'pause after they have been matched', unit='s', low=0.0, high=60.0)
+    settle_s: float = knob(
+        1.0, 'how long no subscriber may come or go before it begins', unit='s', low=0.0, high=60.0
+    )
     clock: bool = knob(False, 'publish /clock and stamp with simulated time, starting at 1 s')
     frame_id: str = knob('camera_optical_frame', 'tf frame of the camera')
     truth_file: str = knob(
@@ -255,7 +257,9 @@ class PlayerConfig:
     wait_subscribers: int = knob(
         1, 'camera subscribers to wait for before the first message', low=0, high=100
     )
-    settle_s: float = knob(1.0, 'pause after they have been matched', unit='s', low=0.0, high=60.0)
+    settle_s: float = knob(
+        1.0, 'how long no subscriber may come or go before it begins', unit='s', low=0.0, high=60.0
+    )
     publish_log: str = knob(
         '', 'CSV file for stamp_ns and monotonic_ns of every camera message; empty writes none'
     )

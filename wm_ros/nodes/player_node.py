@@ -23,6 +23,7 @@ from rclpy.qos import QoSProfile
 from wm_ros.bag.read import open_bag
 from wm_ros.config import PlayerConfig
 from wm_ros.nodes import params, spin
+from wm_ros.nodes.audience import Audience
 from wm_ros.nodes.convert import message_class
 from wm_ros.nodes.logs import CsvLog
 
@@ -105,7 +106,14 @@ class PlayerNode(Node):
             first_field = next(iter(kind.get_fields_and_field_types().values()), '')
             publisher = self.create_publisher(kind, topic, QoSProfile(depth=10))
             self.outputs[topic] = (publisher, first_field == 'std_msgs/Header')
-        self.matched_s = self.start_s = self.ended_s = -1.0
+        camera, _ = self.outputs[self.config.camera]
+        self.audience = Audience(
+            camera,
+            [publisher for publisher, _ in self.outputs.values() if publisher is not camera],
+            self.config.wait_subscribers,
+            self.config.settle_s,
+        )
+        self.start_s = self.ended_s = -1.0
         self.start_stamp_ns = 0
 
     def step(self) -> float | None:
@@ -125,14 +133,8 @@ class PlayerNode(Node):
         return 0.05 if now_s - self.ended_s < LINGER_S else None
 
     def try_start(self, now_s: float) -> bool:
-        """Start once the wanted subscribers have been matched for a while."""
-        camera, _ = self.outputs[self.config.camera]
-        if camera.get_subscription_count() < self.config.wait_subscribers:
-            self.matched_s = -1.0
-            return False
-        if self.matched_s < 0:
-            self.matched_s = now_s
-        if now_s - self.matched_s < self.config.settle_s:
+        """Start once the wanted subscribers have been there for a while."""
+        if not self.audience.settled(now_s):
             return False
         self.start_s = now_s
         self.start_stamp_ns = self.get_clock().now().nanoseconds

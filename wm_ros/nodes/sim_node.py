@@ -24,6 +24,7 @@ from wm_ros_msgs.msg import Action
 
 from wm_ros.config import SimNodeConfig
 from wm_ros.nodes import convert, params, spin
+from wm_ros.nodes.audience import Audience
 from wm_ros.nodes.logs import CsvLog, open_lines
 from wm_ros.nodes.table import CAMERA_INFO_TOPIC, CAMERA_TOPIC, COMMAND_TOPIC
 from wm_ros.sim.config import SimConfig
@@ -83,7 +84,13 @@ class SimNode(Node):
             self.commands = self.create_publisher(Action, COMMAND_TOPIC, QoSProfile(depth=10))
         else:
             self.create_subscription(Action, COMMAND_TOPIC, self.receive, QoSProfile(depth=10))
-        self.matched_ns = self.due_ns = self.ended_ns = -1
+        self.audience = Audience(
+            self.camera,
+            [out for out in (self.info, self.commands, self.clock_out) if out is not None],
+            self.config.wait_subscribers,
+            self.config.settle_s,
+        )
+        self.due_ns = self.ended_ns = -1
         self.stamp_ns = 0
         self.rejected = 0
         self.rewind()
@@ -130,15 +137,8 @@ class SimNode(Node):
         return 0.0
 
     def try_start(self, now_ns: int) -> bool:
-        """Start once the wanted subscribers have been matched for a while, so that nobody misses
-        the opening.
-        """
-        if self.camera.get_subscription_count() < self.config.wait_subscribers:
-            self.matched_ns = -1
-            return False
-        if self.matched_ns < 0:
-            self.matched_ns = now_ns
-        if now_ns - self.matched_ns < self.config.settle_s * 1e9:
+        """Start once the wanted subscribers have been there for a while."""
+        if not self.audience.settled(now_ns / 1e9):
             return False
         self.due_ns = now_ns
         self.stamp_ns = CLOCK_START_NS if self.config.clock else self.get_clock().now().nanoseconds
