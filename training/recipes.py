@@ -97,6 +97,8 @@ class StudentStage(Stage):
 AnyStage = TypeVar('AnyStage', bound=Stage)
 # A window of the `window` arm, four times over: most rows find theirs full.
 BASELINE_FRAMES = 64
+# Steps of its teachers: what two of them can do in 40 minutes on 2 cores, from weights of `ttt`.
+BASELINE_STEPS = (300, 700)
 
 
 @dataclass(frozen=True)
@@ -235,17 +237,20 @@ REAL = Recipe(
 
 
 def baseline(recipe: Recipe, arm: str) -> Recipe:
-    """Return the recipe of another arm of the same size: the same stages, steps and loss rows, on
-    windows as long as its memory has a use for.
+    """Return the recipe of another arm of the same size.
+
+    Every arm has the same parameters, so a baseline goes on from what `ttt` has learnt
+    (`Run.start`) and has only to get used to its own memory: the first teachers, shortened, and
+    the student, on windows as long as that memory has a use for.
     """
 
-    def shorter(stage: AnyStage) -> AnyStage:
-        return replace(stage, frames=min(stage.frames, BASELINE_FRAMES))
+    def shorter(stage: AnyStage, steps: int) -> AnyStage:
+        return replace(stage, steps=steps, frames=min(stage.frames, BASELINE_FRAMES))
 
     return replace(
         recipe.for_arm(arm),
-        teachers=tuple(shorter(stage) for stage in recipe.teachers),
-        student=shorter(recipe.student),
+        teachers=tuple(map(shorter, recipe.teachers, BASELINE_STEPS)),
+        student=shorter(recipe.student, recipe.student.steps),
     )
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,16 @@ class Run:
             for path in (*self.work.glob('tokenizer.*'), self.artefacts / 'tokenizer.pt'):
                 path.unlink(missing_ok=True)
 
+    @cached_property
+    def start(self) -> checkpoint.Checkpoint | None:
+        """What the first stage goes on from: nothing for `ttt`, its newest artefact for a
+        baseline, whose parameters are the same.
+
+        Raises:
+            FileNotFoundError: a baseline, and no artefact of `ttt`.
+        """
+        return None if self.arm == 'ttt' else checkpoint.load(self.artefacts / 'ttt.pt')
+
     def meta(self, stage: str, **figures: object) -> dict[str, object]:
         """What an artefact says of itself."""
         return {
@@ -177,7 +188,7 @@ class Run:
 
     def stages(self, autoencoder: Autoencoder) -> dict[str, dict[str, Any]]:
         """Return what each stage is made of, in order; each names the one that it goes on from."""
-        recipe, before = self.recipe, ''
+        recipe, before = self.recipe, digest(self.start.meta) if self.start else ''
         plan: dict[str, dict[str, Any]] = {}
         for position, stage in enumerate(recipe.stages):
             numbers = {k: v for k, v in asdict(stage).items() if k not in JUDGED_BY}
@@ -238,6 +249,8 @@ class Run:
         autoencoder = self.tokenizer()
         torch.manual_seed(recipe.seed)
         model = LatentWorldModel(recipe.model)
+        if self.start:
+            self.start.load_into(model)
         plan = self.stages(autoencoder)
         done = self._resume(plan, model)
         for position, stage in list(enumerate(recipe.stages))[done:]:

@@ -15,6 +15,7 @@ from training.compare import compare, samplers
 from training.main import tabletop
 from training.optimise import Schedule, optimise
 from training.recipes import (
+    BASELINE_STEPS,
     TABLETOP,
     Recipe,
     StudentStage,
@@ -223,13 +224,39 @@ def test_every_sampler_that_is_compared_lies_on_the_grid_and_holds_the_shipped_o
     assert all(min(abs(t - g) for g in grid) < 1e-5 for t in four)
 
 
-def test_a_baseline_has_the_steps_and_loss_rows_of_the_shipped_model() -> None:
+def test_a_baseline_goes_on_from_the_weights_of_the_shipped_arm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_of(tmp_path).train()
+    shipped = checkpoint.load(run_of(tmp_path).path)
+    began_with: list[dict[str, torch.Tensor]] = []
+
+    def keep(model: torch.nn.Module, *_: object, **__: object) -> torch.nn.Module:
+        began_with.append({name: value.clone() for name, value in model.state_dict().items()})
+        return model
+
+    with monkeypatch.context() as patched:
+        patched.setattr('training.run.train_teacher', keep)
+        run_of(tmp_path, RECIPE.for_arm('window')).train()
+    torch.testing.assert_close(began_with[0], shipped.state, rtol=0, atol=0)
+
+    # It is trained anew from other ones.
+    shipped.meta['commit'] = 'another'
+    model = run_of(tmp_path, RECIPE).train()
+    checkpoint.save(run_of(tmp_path).path, model, MODEL, shipped.meta)
+    assert trained(run_of(tmp_path, RECIPE.for_arm('window')), monkeypatch)[0] == 'window.short'
+
+
+def test_a_baseline_differs_from_the_shipped_recipe_in_memory_steps_and_window_only() -> None:
     for arm in ('none', 'window'):
         recipe = baseline(TABLETOP, arm)
         assert recipe.model == replace(TABLETOP.model, arm=arm)
-        for stage, shipped in zip(recipe.stages, TABLETOP.stages, strict=True):
-            assert stage == replace(shipped, frames=stage.frames)
-            assert recipe.model.window < stage.frames <= shipped.frames
+        assert len(recipe.teachers) == len(BASELINE_STEPS)
+        assert recipe.student == replace(TABLETOP.student, frames=recipe.student.frames)
+        for stage, shipped in zip(recipe.teachers, TABLETOP.teachers, strict=False):
+            assert stage == replace(shipped, steps=stage.steps, frames=stage.frames)
+        for stage in recipe.stages:
+            assert recipe.model.window < stage.frames
 
 
 def test_a_baseline_without_the_package_that_it_shares_is_refused(tmp_path: Path) -> None:
