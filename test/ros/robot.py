@@ -32,6 +32,7 @@ from wm_ros.nodes.table import CAMERA_INFO_TOPIC, CAMERA_TOPIC, COMMAND_TOPIC, P
 PERIOD_NS = 40_000_000
 WIDTH = 11
 LONG_S = 30.0
+MATCH_S, LOST_S = 0.3, 10.0
 PAST_NS = 600 * 10**9
 
 
@@ -99,6 +100,7 @@ class Robot:
             self.command = self.node.create_publisher(
                 command_type, COMMAND_TOPIC, command_qos or deep
             )
+        self.clients: dict[str, Any] = {}
         self.got: dict[str, list[Any]] = {}
         for topic, kind, qos in (
             ('prediction', Prediction, deep),
@@ -212,15 +214,26 @@ class Robot:
         return self.until(find, 'such diagnostics')
 
     def call(self, kind: Any, service: str, **fields: Any) -> Any:
-        """Call a service and return its response."""
-        client = self.node.create_client(kind, service)
+        """Call a service and return its response.
+
+        A server that has not yet found the client's own reader drops its answer ("client will not
+        receive response", 3 of 60 first calls on a loaded machine); a client cannot see that. So
+        a client is kept, its first call waits a little, and a call that is lost all the same is
+        made once more.
+        """
+        if service not in self.clients:
+            self.clients[service] = self.node.create_client(kind, service)
+            self.until(self.clients[service].service_is_ready, f'{service} is there')
+            self.spin(MATCH_S)
+        client = self.clients[service]
+        self.until(client.service_is_ready, f'{service} is there')
+        future = client.call_async(kind.Request(**fields))
         try:
-            self.until(client.service_is_ready, f'{service} is there')
+            self.until(future.done, 'first answer', LOST_S)
+        except AssertionError:
             future = client.call_async(kind.Request(**fields))
-            self.until(future.done, f'{service} answers')
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+        self.until(future.done, f'{service} answers')
+        return future.result()
 
     def close(self) -> None:
         """Destroy the node and its context."""

@@ -8,6 +8,7 @@ process.
 
 from __future__ import annotations
 
+import gc
 import signal
 import traceback
 from collections.abc import Callable
@@ -79,6 +80,10 @@ def run(
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        # What cycles still hold of the middleware goes now, in order: left to the interpreter's
+        # end, leaving took 2 to 4 s in 8 of 100 stops beside load, and once more than 10 s.
+        executor = node = None
+        gc.collect()
 
 
 def spin_once(executor: Executor, node: Node, timeout_s: float) -> None:
