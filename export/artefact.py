@@ -1,4 +1,4 @@
-"""Read what a finished training stage left behind: a file of fp16 weights, the configuration that
+"""What a finished training stage leaves behind: a file of fp16 weights, the configuration that
 gives their shapes, and how they came to be. Knows the file, not the training.
 """
 
@@ -23,8 +23,8 @@ class Artefact:
 
     Attributes:
         config: shapes of the model.
-        state: name -> tensor; floating point weights as float32.
-        meta: plain JSON values, `command` and `commit` of the training among them.
+        state: name -> tensor; floating point weights as float32 (stored as fp16).
+        meta: plain JSON values: stage, figures, `command` and `commit` of the training.
     """
 
     config: ModelConfig
@@ -36,6 +36,18 @@ class Artefact:
         module.load_state_dict(self.state)
 
 
+def save(path: Path, module: nn.Module, config: ModelConfig, meta: dict[str, Any]) -> None:
+    """Write an artefact atomically: floating point weights as fp16."""
+    state = {
+        name: value.detach().half() if value.is_floating_point() else value
+        for name, value in module.state_dict().items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix('.partial')
+    torch.save(dict(zip(PARTS, (config.to_dict(), state, meta), strict=True)), partial)
+    partial.replace(path)
+
+
 def load(path: Path) -> Artefact:
     """Read an artefact.
 
@@ -43,6 +55,8 @@ def load(path: Path) -> Artefact:
         FileNotFoundError: no such file.
         PackageError: a file of something else.
     """
+    if not path.exists():
+        raise FileNotFoundError(f'{path}: no such artefact; run the stage that makes it first')
     content = torch.load(path, weights_only=True, map_location='cpu')
     if not isinstance(content, dict) or set(content) != set(PARTS):
         found = sorted(content) if isinstance(content, dict) else type(content).__name__

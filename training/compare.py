@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from export import artefact
 from models.world_model import LatentWorldModel
-from training import checkpoint
 from training.distil import distil, few_step_error
 from training.losses import shift_time
 from training.probe import recall_2afc
@@ -55,7 +55,7 @@ def compare(run: Run, teacher_path: Path) -> dict[str, Any]:
     Raises:
         ValueError: no teacher of this recipe.
     """
-    recipe, found = run.recipe, checkpoint.load(teacher_path)
+    recipe, found = run.recipe, artefact.load(teacher_path)
     teachers = [stage.name for stage in recipe.teachers]
     if found.config != recipe.model or found.meta['stage'] not in teachers:
         raise ValueError(

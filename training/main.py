@@ -26,6 +26,7 @@ import torch
 from training.compare import compare
 from training.recipes import TABLETOP, TINY, baseline, real_recipe
 from training.run import GateError, Run, console
+from wm_ros import share
 from wm_ros.config import ARMS
 from wm_ros.contract import StreamContract
 from wm_ros.model_package import MANIFEST
@@ -156,12 +157,6 @@ def run_real(args: argparse.Namespace) -> None:
     console.print('package:', run.export(model, name=recipe.name, shared_tokenizer=None))
 
 
-def default_bags() -> Path:
-    """Where the real-robot bags lie: $WM_ROS_G1_BOTTLE, or beside the checkout."""
-    beside = REPOSITORY.parent / 'shared' / 'data' / 'g1_bottle'
-    return Path(os.environ.get('WM_ROS_G1_BOTTLE', beside))
-
-
 def keep_freed_memory() -> None:
     """Tell glibc's malloc to keep what is freed: a training step frees gigabytes that the next
     one takes again, and faulting those pages in anew was 30 % of a long step (0.83 -> 0.58 s).
@@ -189,7 +184,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--workers', type=int, default=2, help='processes that render')
     parser.add_argument('--fresh', action='store_true', help='start from nothing')
-    parser.add_argument('--bags', type=Path, default=default_bags())
+    parser.add_argument('--bags', type=Path, default=share.g1_bottle())
     parser.add_argument(
         '--contract', type=Path, default=REPOSITORY / 'contracts' / 'g1_bottle.yaml'
     )

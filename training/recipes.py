@@ -259,5 +259,3 @@ def real_recipe(contract: StreamContract) -> Recipe:
     model = replace(REAL.model, action_width=contract.action_width, image_size=contract.image_size)
     return replace(REAL, name=contract.name, model=model)
 
-
-RECIPES = {recipe.name: recipe for recipe in (TINY, TABLETOP, REAL)}

@@ -22,11 +22,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from export import artefact
 from export.to_onnx import export_package
 from models.autoencoder import Autoencoder
 from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
-from training import checkpoint
 from training.distil import distil, few_step_error
 from training.fingerprint import digest, stale
 from training.probe import ProbeClip, collect, recall_2afc
@@ -97,14 +97,14 @@ class Run:
                 path.unlink(missing_ok=True)
 
     @cached_property
-    def start(self) -> checkpoint.Checkpoint | None:
+    def start(self) -> artefact.Artefact | None:
         """What the first stage goes on from: nothing for `ttt`, its newest artefact for a
         baseline, whose parameters are the same.
 
         Raises:
             FileNotFoundError: a baseline, and no artefact of `ttt`.
         """
-        return None if self.arm == 'ttt' else checkpoint.load(self.artefacts / 'ttt.pt')
+        return None if self.arm == 'ttt' else artefact.load(self.artefacts / 'ttt.pt')
 
     def meta(self, stage: str, **figures: object) -> dict[str, object]:
         """What an artefact says of itself."""
@@ -135,9 +135,9 @@ class Run:
         }
         why = f'{path}: no such artefact'
         if path.exists():
-            artefact = checkpoint.load(path)
-            if not (why := stale(artefact.meta.get('made_of'), made_of)):
-                artefact.load_into(autoencoder)
+            kept = artefact.load(path)
+            if not (why := stale(kept.meta.get('made_of'), made_of)):
+                kept.load_into(autoencoder)
                 return autoencoder.eval().requires_grad_(False)
             why = f'{path} is not used: {why}'
         if self.arm != 'ttt':
@@ -161,7 +161,7 @@ class Run:
         }
         console.print('tokenizer', figures)
         meta = self.meta('tokenizer', made_of=made_of, **figures)
-        checkpoint.save(path, autoencoder, model, meta)
+        artefact.save(path, autoencoder, model, meta)
         return autoencoder.eval().requires_grad_(False)
 
     def _practice(self, position: int | None) -> list[dict[str, Any]]:
@@ -228,7 +228,7 @@ class Run:
         for path in (self.path, *map(self.kept, names)):
             if not path.exists():
                 continue
-            meta = checkpoint.load(path).meta
+            meta = artefact.load(path).meta
             if (name := str(meta['stage'])) not in plan:
                 console.print(f'{path} is not used: the recipe has no stage {name!r}')
             elif why := stale(meta.get('made_of'), plan[name]):
@@ -237,7 +237,7 @@ class Run:
                 found.append((names.index(name) + 1, path))
         done, path = max(found, key=lambda item: item[0])
         if done:
-            checkpoint.load(path).load_into(model)
+            artefact.load(path).load_into(model)
             if path != self.path:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, self.path)
@@ -286,7 +286,7 @@ class Run:
             console.print(self.arm, stage.name, figures)
             meta = self.meta(stage.name, made_of=made_of, **figures)
             for path in (self.kept(stage.name), self.path):
-                checkpoint.save(path, model, recipe.model, meta)
+                artefact.save(path, model, recipe.model, meta)
         return model.eval().requires_grad_(False)
 
     def gate(
@@ -315,7 +315,7 @@ class Run:
     def export(self, model: LatentWorldModel, *, name: str, shared_tokenizer: Path | None) -> Path:
         """Write the model package."""
         assert self.contract is not None
-        meta = checkpoint.load(self.path).meta
+        meta = artefact.load(self.path).meta
         sampler = Sampler(self.recipe.sampler_steps, self.recipe.noise_mode)
         export_package(
             model,

@@ -10,8 +10,6 @@ Axes: A entries of the action vector, in the order of the sources and of their e
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from wm_ros import share
 from wm_ros.contract_fields import ContractError, build_value, plain
 from wm_ros.datatypes import FloatArray
 from wm_ros.sources import ActionEntry, ActionSource, CameraSource, ResetPolicy, require
@@ -231,9 +230,7 @@ def find_contract(name: str | Path) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
-    folders = [Path(__file__).resolve().parents[1] / 'contracts']
-    folders += [Path(p) / 'share' / 'wm_ros' / 'contracts' for p in (*prefixes, sys.prefix)]
+    folders = share.folders('contracts', 'wm_ros/contracts')
     for folder in folders:
         if Path(name).name == str(name) and (folder / f'{name}.yaml').is_file():
             return folder / f'{name}.yaml'

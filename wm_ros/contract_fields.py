@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
+import numpy as np
+
 
 class ContractError(ValueError):
     """A contract that cannot be used; the message says what was found and what was expected."""
@@ -68,7 +70,9 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Turn nested dataclasses and tuples into dictionaries and lists."""
+    """Turn nested dataclasses, arrays and tuples into what JSON and YAML know."""
     if is_dataclass(value):
         return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
-    return [plain(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from wm_ros import share
 from wm_ros.config import ModelConfig
 from wm_ros.datatypes import TensorSpec
 from wm_ros.manifest import (
@@ -150,11 +149,7 @@ def find_package(name: str) -> Path:
     """
     if Path(name).is_dir():
         return Path(name).resolve()
-    prefixes = [Path(p) for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
-    roots = [
-        Path(__file__).resolve().parents[1] / 'packages',
-        *(p / 'share' / 'wm_ros' / 'packages' for p in (*prefixes, Path(sys.prefix))),
-    ]
+    roots = share.folders('packages', 'wm_ros/packages')
     for root in roots:
         if Path(name).name == name and (root / name).is_dir():
             return root / name

@@ -18,7 +18,6 @@ from wm_ros.evaluation import (
     horizons,
     quality,
     quality_page,
-    recall,
 )
 from wm_ros.evaluation.clips import normalise
 from wm_ros.evaluation.counterfactual import ForkOutcome
@@ -26,6 +25,7 @@ from wm_ros.evaluation.horizons import HorizonSample
 from wm_ros.evaluation.recall import LeakError, RecallOutcome
 from wm_ros.sim.config import SimConfig
 from wm_ros.sim.episodes import plan_episode
+from wm_ros.sim.recall import LAGS
 from wm_ros.sim.scene import ACTION_LIMITS, TableTop
 from wm_ros.toy_package import write_toy_package
 
@@ -262,7 +262,7 @@ def arm_specs(toys: Path) -> list[bench.ArmSpec]:
 def test_bench_answers_every_question_for_its_arms(
     toys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recall, 'LAGS', (48, 128))
+    monkeypatch.setattr(bench, 'LAGS', (48, 128))
     monkeypatch.setattr(horizons, 'EPISODE_FRAMES', 60)
     monkeypatch.setattr(horizons, 'WARM_UP_FRAMES', 10)
     monkeypatch.setattr(horizons.draw_anchors, '__defaults__', (60, 3, 10))
@@ -306,7 +306,7 @@ def outcome(arm_score: float, lag: int, seed: int, right: float = 1.0) -> Recall
 @pytest.fixture
 def gathered() -> figures.Gathered:
     found = figures.Gathered()
-    for lag in recall.LAGS:
+    for lag in LAGS:
         found.recall.setdefault('ttt', []).extend(
             outcome(float(i < 19), lag, i) for i in range(20)
         )

@@ -264,7 +264,7 @@ def test_the_toy_backend_passes_its_own_long_run(tmp_path: Path, arm: str) -> No
     model = ModelConfig(arm=arm, action_width=CONTRACT.action_width, window=4)
     package = write_toy_package(tmp_path / arm, CONTRACT, model=model)
     report = check_long(package, resolve_backend('toy', package))
-    assert report.ok and '20 observed frames' in str(report)
+    assert report.ok and '18 observed frames' in str(report)
     assert set(report.errors) == {'latents', 'predictions',
                                   *(f'memory_{spec.name}' for spec in model.memory_specs())}
     assert read_long(package).expected['latents'].shape == (2, *model.latent_shape)
@@ -342,7 +342,7 @@ def test_inspect_checks_the_engines_that_are_here_and_names_the_others(
         return
     assert status == 0 and 'not checked: cuda: not installed' in text
     for kind in ('onnxruntime', 'openvino'):
-        assert (f'{kind} fp32 against stored PyTorch over 20' in text) == (kind in there)
+        assert (f'{kind} fp32 against stored PyTorch over 18' in text) == (kind in there)
         assert (f'not checked: {kind}: not installed' in text) == (kind not in there)
     assert 'auto fp32 against the stored PyTorch sample' in text
 

@@ -5,7 +5,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from wm_ros.sim.drivers import driver
 from wm_ros.sim.episodes import KINDS, EpisodePlan, plan_episode, play, twin
 from wm_ros.sim.recall import CLIP_FRAMES, FIRST_FACT, LAGS, assign
 from wm_ros.sim.scene import ACTION_LIMITS, FACTS, PALETTE, TableTop
@@ -174,14 +173,3 @@ def test_playing_some_frames_gives_the_frames_of_playing_all() -> None:
     for frame in some:
         np.testing.assert_array_equal(frame.image_HWC, everything[frame.index].image_HWC)
         np.testing.assert_array_equal(frame.action_A, plan.actions_TA[frame.index])
-
-
-def test_a_driver_replays_its_plan_and_restarts() -> None:
-    drive = driver('practice', 8, 40)
-    first = np.array(list(drive))
-    np.testing.assert_array_equal(first, drive.plan.actions_TA)
-    assert next(drive, None) is None
-    drive.restart()
-    np.testing.assert_array_equal(next(drive), first[0])
-    assert drive.index == 1
-    assert drive.layout == drive.plan.layout

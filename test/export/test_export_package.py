@@ -16,6 +16,7 @@ import torch
 import yaml
 from tiny_models import PROVENANCE, randomise, tiny_config, tiny_contract
 
+from export import artefact
 from export.graphs import Encode
 from export.main import main
 from export.onnx_file import OPSET, SMALLEST_FP16, write_onnx
@@ -23,7 +24,6 @@ from export.to_onnx import export_package
 from models.autoencoder import Autoencoder
 from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
-from training import checkpoint
 from wm_ros.backends import resolve_backend
 from wm_ros.manifest import GRAPHS, Sampler
 from wm_ros.model_package import MANIFEST, ModelPackage, PackageError, sha256_of
@@ -179,8 +179,8 @@ def test_the_command_line_exports_a_checkpoint(
     contract = tmp_path / 'contract.yaml'
     contract.write_text(yaml.safe_dump(tiny_contract().to_dict()))
     meta = {'command': 'make train', 'commit': 'abc'}
-    checkpoint.save(tmp_path / 'model.pt', build('none'), tiny_config('none'), meta)
-    checkpoint.save(tmp_path / 'tokenizer.pt', autoencoder, autoencoder.config, meta)
+    artefact.save(tmp_path / 'model.pt', build('none'), tiny_config('none'), meta)
+    artefact.save(tmp_path / 'tokenizer.pt', autoencoder, autoencoder.config, meta)
     owner = export('ttt').path
     arguments = ['--checkpoint', tmp_path / 'model.pt', '--tokenizer', tmp_path / 'tokenizer.pt',
                  '--contract', contract, '--out', owner.parent / 'tiny_cli',

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
+from export import artefact
 from models.autoencoder import Autoencoder
 from models.world_model import LatentWorldModel
-from training import checkpoint
 from training.cups import CupsWorld
 from training.distil import distil
 from training.losses import consistency_loss, flow_loss, history, rows_of, sample_time, solve
 from training.optimise import Schedule, optimise
 from training.probe import collect, recall_2afc
-from training.recipes import RECIPES, StudentStage, real_recipe
+from training.recipes import REAL, TABLETOP, TINY, StudentStage, real_recipe
 from training.shards import Batch, Shards, reveal_events, write_shards
 from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
@@ -159,7 +159,7 @@ def test_a_sampler_step_off_the_grid_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_recipe_samples_on_its_grid_and_keeps_its_clips_long_to_the_end() -> None:
-    for recipe in RECIPES.values():
+    for recipe in (TINY, TABLETOP, REAL):
         u = torch.linspace(1, 0, recipe.student.grid + 1)
         grid = recipe.student.shift * u / (1 + (recipe.student.shift - 1) * u)
         assert all((grid - step).abs().min() < 1e-3 for step in recipe.sampler_steps)
@@ -171,8 +171,8 @@ def test_checkpoint_keeps_configuration_and_half_weights(tmp_path: Path) -> None
     torch.manual_seed(0)
     model = LatentWorldModel(CONFIG)
     path = tmp_path / 'model.pt'
-    checkpoint.save(path, model, CONFIG, {'stage': 'teacher'})
-    loaded = checkpoint.load(path)
+    artefact.save(path, model, CONFIG, {'stage': 'teacher'})
+    loaded = artefact.load(path)
     again = LatentWorldModel(loaded.config)
     loaded.load_into(again)
     assert loaded.config == CONFIG
@@ -180,7 +180,7 @@ def test_checkpoint_keeps_configuration_and_half_weights(tmp_path: Path) -> None
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value.half().float())
     with pytest.raises(FileNotFoundError, match='no such artefact'):
-        checkpoint.load(tmp_path / 'absent.pt')
+        artefact.load(tmp_path / 'absent.pt')
     with pytest.raises(RuntimeError):
         loaded.load_into(LatentWorldModel(replace(CONFIG, layers=1)))
 

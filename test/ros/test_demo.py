@@ -156,6 +156,8 @@ def test_a_run_too_short_to_judge_says_so() -> None:
         text = measure.rss_growth(samples(frames, lambda frame: 2799 * frame), played(frames))
         assert isinstance(text, str) and text.startswith('Too short')
     assert f'{999 / RATE_HZ:.1f} s of predictions' in text and 'expected 20 s' in text
+    stalled = measure.rss_growth(samples(1650, lambda frame: 0), played(1650)[[0, -1]])
+    assert 'no prediction came' in str(stalled)
     few = samples(1650, lambda frame: 0)[::20]
     assert 'Too short' in str(measure.rss_growth(few, played(1650)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import checkpoint
+from export import artefact
 from training.compare import compare, samplers
 from training.main import tabletop
 from training.optimise import Schedule, optimise
@@ -118,14 +118,14 @@ def test_the_newest_artefact_alone_is_enough_and_one_of_unknown_making_is_not(
 ) -> None:
     run = run_of(tmp_path)
     trained(run, monkeypatch)
-    newest = checkpoint.load(run.path)
+    newest = artefact.load(run.path)
     assert newest.meta['stage'] == 'student'
     # A fresh clone has the committed files and no work folder.
     run.work.rename(tmp_path / 'elsewhere')
     assert trained(run_of(tmp_path), monkeypatch) == []
     meta = {name: value for name, value in newest.meta.items() if name != 'made_of'}
     model = run.train()
-    checkpoint.save(run.path, model, MODEL, meta)
+    artefact.save(run.path, model, MODEL, meta)
     assert trained(run_of(tmp_path), monkeypatch) == STAGES[1:]
 
 
@@ -210,7 +210,7 @@ def test_both_ways_to_distil_are_judged_on_one_teacher(tmp_path: Path) -> None:
     assert len({row['error'] for row in one_pass.values()}) == 3
     assert all(set(row['recall_2afc']) == {'48', '128', '256'} for row in one_pass.values())
     # The teacher was left as it was, and the run goes on from its own student.
-    assert checkpoint.load(run.path).meta['stage'] == 'student'
+    assert artefact.load(run.path).meta['stage'] == 'student'
     with pytest.raises(ValueError, match="holds 'student'"):
         compare(run, run.path)
 
@@ -228,7 +228,7 @@ def test_a_baseline_goes_on_from_the_weights_of_the_shipped_arm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_of(tmp_path).train()
-    shipped = checkpoint.load(run_of(tmp_path).path)
+    shipped = artefact.load(run_of(tmp_path).path)
     began_with: list[dict[str, torch.Tensor]] = []
 
     def keep(model: torch.nn.Module, *_: object, **__: object) -> torch.nn.Module:
@@ -243,7 +243,7 @@ def test_a_baseline_goes_on_from_the_weights_of_the_shipped_arm(
     # It is trained anew from other ones.
     shipped.meta['commit'] = 'another'
     model = run_of(tmp_path, RECIPE).train()
-    checkpoint.save(run_of(tmp_path).path, model, MODEL, shipped.meta)
+    artefact.save(run_of(tmp_path).path, model, MODEL, shipped.meta)
     assert trained(run_of(tmp_path, RECIPE.for_arm('window')), monkeypatch)[0] == 'window.short'
 
 

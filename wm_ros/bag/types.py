@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
-import sys
 from pathlib import Path
 
 from rosbags.interfaces.typing import Typesdict
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+from wm_ros import share
 
 MESSAGE_PACKAGE = 'wm_ros_msgs'
 
@@ -26,10 +26,7 @@ def message_folder() -> Path:
     Raises:
         BagError: neither exists, naming where it looked.
     """
-    prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
-    prefixes.append(sys.prefix)
-    places = [Path(__file__).resolve().parents[2] / 'msg' / 'msg']
-    places += [Path(prefix) / 'share' / MESSAGE_PACKAGE / 'msg' for prefix in prefixes]
+    places = share.folders('msg/msg', f'{MESSAGE_PACKAGE}/msg')
     for place in places:
         if (place / 'Action.msg').is_file():
             return place

@@ -23,6 +23,7 @@ from wm_ros.evaluation.subject import Subject, encode_all
 from wm_ros.model_package import ModelPackage, find_package
 from wm_ros.sim.config import SimConfig
 from wm_ros.sim.episodes import plan_episode
+from wm_ros.sim.recall import LAGS
 from wm_ros.sim.scene import TableTop
 from wm_ros.world_model import WorldModel
 
@@ -120,7 +121,7 @@ class Bench:
         self._table.close()
 
     def _recall(self, job: Job) -> Result:
-        clip = render_clip(plan_episode(job.kind, job.seed), self._table, recall.LAGS)
+        clip = render_clip(plan_episode(job.kind, job.seed), self._table, LAGS)
         result, latents = Result(job), dict[tuple[str, ...], FloatArray]()
         for arm in self._of(job):
             if arm.encoder not in latents:

@@ -59,7 +59,7 @@ class Fork:
         history_TA: commands in [-1, 1], a_t beside I_t, up to the frame before the last.
         actions_2TA: float32 [2, 10, A], both sequences in [-1, 1].
         futures_2HWC: uint8, the frame after each.
-        first: whether this is the first pair of its episode with futures that differ at all.
+        first: whether this is the first pair of its episode that differs in `FIRST_SHARE`.
     """
 
     kind: str

@@ -23,7 +23,6 @@ from wm_ros.evaluation.clips import Direction, RecallCase, RecallClip
 from wm_ros.evaluation.subject import Subject, encode_all, observe_all
 from wm_ros.memory import select
 
-LAGS = (48, 128, 250, 500, 1000, 1500)
 KINDS = ('cup', 'drawer', 'view')
 
 

@@ -9,22 +9,15 @@ as the demo. The episode should be one that the package was not trained on.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
+from wm_ros import share
 from wm_ros.bag.read import bag_info
 from wm_ros.contract import StreamContract, find_contract
 from wm_ros.model_package import ModelPackage, find_package
 from wm_ros.nodes.rehearsal import Rehearsal, run
 
-DATA_VARIABLE = 'WM_ROS_G1_BOTTLE'
 HELD_OUT = 'episode_001'  # what `python -m training.main real` does not train on
-
-
-def default_bag() -> Path:
-    """Return the held-out episode, below $WM_ROS_G1_BOTTLE or beside the checkout."""
-    beside = Path(__file__).resolve().parents[3] / 'shared' / 'data' / 'g1_bottle'
-    return Path(os.environ.get(DATA_VARIABLE, beside)) / HELD_OUT
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--out', type=Path, default=Path('out/demo_real'))
-    parser.add_argument('--bag', type=Path, default=default_bag(), help='episode to play')
+    held_out = share.g1_bottle() / HELD_OUT
+    parser.add_argument('--bag', type=Path, default=held_out, help='episode to play')
     parser.add_argument('--package', default='out/train/packages/g1_bottle')
     parser.add_argument('--contract', default='', help='name or file (default: in the package)')
     parser.add_argument('--backend', default='auto')

@@ -128,6 +128,8 @@ def rss_growth(
             f'{LEAST_S:.0f} s and {LEAST_SAMPLES} samples after it.'
         )
     frames = np.searchsorted(received_ns, [sample.monotonic_ns for sample in warm])
+    if frames[-1] == frames[0]:
+        return 'No growth of resident memory per frame: no prediction came between two readings.'
     shared = warm[-1].shared_bytes - warm[0].shared_bytes
     return Growth(
         warm_up_s,

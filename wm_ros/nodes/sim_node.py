@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -23,6 +23,7 @@ from std_msgs.msg import String
 from wm_ros_msgs.msg import Action
 
 from wm_ros.config import SimNodeConfig
+from wm_ros.contract_fields import plain
 from wm_ros.nodes import convert, params, spin
 from wm_ros.nodes.audience import Audience
 from wm_ros.nodes.logs import CsvLog, open_lines
@@ -190,15 +191,6 @@ class SimNode(Node):
             self.truth.close()
         self.sim.close()
         super().destroy_node()
-
-
-def plain(value: Any) -> Any:
-    """Turn nested dataclasses, arrays and tuples into what JSON knows."""
-    if is_dataclass(value):
-        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def main() -> int:

@@ -1,1 +1,1 @@
-"""The simulated robot: a MuJoCo table-top with hidden facts, its drivers, its recall episodes."""
+"""The simulated robot: a MuJoCo table-top with hidden facts, its recall episodes."""

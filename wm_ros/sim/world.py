@@ -26,9 +26,8 @@ ACTION_LIMITS: tuple[tuple[float, float], ...] = (
 FACTS = ('cup_0', 'cup_1', 'cup_2', 'drawer', 'occluder', 'view_left', 'view_right')
 
 PALETTE: tuple[tuple[float, float, float], ...] = (
-    (0.92, 0.08, 0.08), (0.08, 0.72, 0.12), (0.10, 0.18, 0.95),
-    (0.98, 0.86, 0.05), (0.92, 0.12, 0.88), (0.05, 0.82, 0.90))
-PALETTE_NAMES = ('red', 'green', 'blue', 'yellow', 'magenta', 'cyan')
+    (0.92, 0.08, 0.08), (0.08, 0.72, 0.12), (0.10, 0.18, 0.95),  # red, green, blue
+    (0.98, 0.86, 0.05), (0.92, 0.12, 0.88), (0.05, 0.82, 0.90))  # yellow, magenta, cyan
 
 # Speeds, per frame of 40 ms. The opening step is a power of two: openings are exact.
 ARM_STEP_M = 0.05
