@@ -110,9 +110,9 @@ def run_baselines(args: argparse.Namespace) -> None:
     shared = tabletop(args, BASELINES[0])
     shared.shards(shared.tokenizer())  # before two processes want them
     threads = str(max(1, args.threads // len(BASELINES)))
-    command = [sys.executable, '-m', 'training.main', 'tabletop', '--threads', threads]
-    command += ['--work', str(args.work), '--packages', str(args.packages)]
-    command += ['--fresh'] if args.fresh else []
+    # Paths as they were given: the command goes into the package.
+    command = [sys.executable, '-m', 'training.main', 'tabletop', *sys.argv[2:]]
+    command += ['--threads', threads]
     console.print('curves:', *(f'{shared.work}/{arm}.*.jsonl' for arm in BASELINES))
     # Two live progress bars would write over each other.
     environment = {**os.environ, 'TERM': 'dumb'}
