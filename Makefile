@@ -130,13 +130,13 @@ bench: setup  ## time of a frame, a fork, a long session, by engine and arm: out
 # --- training ----------------------------------------------------------------------------------------
 
 .PHONY: train train-tiny train-baselines
-train: setup-train  ## from nothing to packages/tabletop_small, resumable, about 100 minutes on 2 cores
+train: setup-train  ## from nothing to packages/tabletop_small, resumable, 80 minutes on 2 cores
 	$(run) -m training.main tabletop $(ARGS)
 
 train-tiny: setup-train  ## the same program in 3 minutes on a rasterised world
 	$(run) -m training.main tiny $(ARGS)
 
-train-baselines: setup-train  ## the none and window packages beside it, at most 40 minutes on 2 cores
+train-baselines: setup-train  ## the none and window packages beside it, 35 minutes on 2 cores
 	$(run) -m training.main baselines $(ARGS)
 
 # --- checks ------------------------------------------------------------------------------------------
