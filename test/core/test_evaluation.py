@@ -320,6 +320,9 @@ def gathered() -> figures.Gathered:
         found.horizon.setdefault('ttt', []).append(
             HorizonSample('free', 1, 200, horizon, 0.1, values, shares, values, shares)
         )
+        found.horizon.setdefault('none', []).append(
+            replace(found.horizon['ttt'][-1], psnr=values | {'model': 20.0})
+        )
     choices = {'model': (1.0, 1.0), 'hold_last': (1.0, 0.0), 'shifted': (1.0, 0.5)}
     found.action['ttt'] = [
         ForkOutcome(kind, i, choices, first, share, (np.zeros((64, 64, 3), np.uint8),) * 4)
@@ -327,6 +330,7 @@ def gathered() -> figures.Gathered:
             [('free', True, 0.06), ('free', False, 0.05), ('push', True, 0.2)]
         )
     ] + [ForkOutcome('free', 1, choices | {'model': (0.0, 0.0)}, True, 0.049)]
+    found.action['none'] = [ForkOutcome('free', 0, choices | {'model': (1.0, 0.5)}, True, 0.06)]
     return found
 
 
@@ -360,7 +364,7 @@ def test_figures_have_the_keys_of_the_issue(measured: dict) -> None:
     assert measured['recall_2afc']['ttt']['1500'] == pytest.approx(0.95)
     assert measured['recall_2afc']['none']['48'] == 0.5
     for key in ('psnr', 'ssim'):
-        assert set(measured[key]) == {'model', 'copy_last', 'tokenizer'}
+        assert set(measured[key]) == {'model', 'copy_last', 'tokenizer', 'none'}
         assert set(measured[key]['model']) == {'1', '5', '10', '25'}
     extras = measured['extras']
     assert measured['action_2afc'] == 1.0 and extras['action_2afc_shifted'] == 0.75
@@ -396,7 +400,8 @@ def test_tables_and_page_show_the_figures(
 ) -> None:
     text = quality.write(measured, gathered, tmp_path)
     assert '| ttt | 0.950 (' in text and '| none | 0.500 | 0.500' in text
-    assert '| model | 24.8 / 0.62 |' in text and 'commit abc' in text
+    assert '| ttt | 24.8 / 0.62 |' in text and '| none | 20.0 / 0.62 |' in text
+    assert 'commands 5 frames late 0.750, none 0.750)' in text and 'commit abc' in text
     assert 'free 1.000 of 2 pairs, push 1.000 of 1 pairs' in text
     assert 'differ in 1 % or more: 0.667 (free 0.500 of 2 pairs' in text
     assert json.loads((tmp_path / 'quality.json').read_text())['pairs'] == 20

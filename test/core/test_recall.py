@@ -67,7 +67,7 @@ class Painter:
     What it has forgotten it paints in `guess`; `mix` blends what it remembers with that.
     """
 
-    def __init__(self, reach: int, guess: int = 128, mix: float = 0.0) -> None:
+    def __init__(self, reach: int, guess: int | np.ndarray = 128, mix: float = 0.0) -> None:
         self.reach, self.guess, self.mix = reach, guess, mix
 
     def encode(self, images: np.ndarray) -> np.ndarray:
@@ -159,6 +159,14 @@ def test_a_model_that_knows_more_than_it_can_is_a_leak(clip: RecallClip) -> None
         run(Painter(100), clip, reach_frames=2)
     with pytest.raises(recall.LeakError, match=r'scored 0\.0'):
         run(Swapped(100), clip, reach_frames=2)
+
+
+def test_a_leak_too_faint_to_change_a_choice_is_one_too(clip: RecallClip) -> None:
+    faint = Painter(100, guess=np.asarray(COLOURS[0]), mix=0.9)
+    outcome = run(faint, clip)[0]
+    assert outcome.choices == (1.0, 0.0) and outcome.gap > 0
+    with pytest.raises(recall.LeakError, match=rf'by predictions {outcome.gap} levels'):
+        run(faint, clip, reach_frames=2)
 
 
 class Swapped(Painter):

@@ -109,16 +109,29 @@ def quality_figures(gathered: Gathered, seed: int) -> dict[str, Any]:
         'action_2afc_from_1_percent': _fork_score(first),
         **_action(first, '_from_1_percent', seed),
         'action_mask': MASK_NOTE,
+        'action_2afc_by_arm': {
+            arm: _fork_score([fork for fork in forks if fork.visible])
+            for arm, forks in gathered.action.items()
+            if arm != CHECK_ARM
+        },
     }
     if CHECK_ARM in recall:
         extras['fp32'] = _check(gathered)
     return {
         'recall_2afc': _by_lag(shown, _mean_score),
         'identify': _by_lag(shown, lambda group: _mean(o.identified for o in group)),
-        'psnr': horizons.means(samples, 'psnr'),
-        'ssim': horizons.means(samples, 'ssim'),
+        'psnr': _by_contender(gathered, 'psnr'),
+        'ssim': _by_contender(gathered, 'ssim'),
         'action_2afc': _fork_score(visible),
         'extras': extras,
+    }
+
+
+def _by_contender(gathered: Gathered, value: str) -> Numbers:
+    """Return contender -> horizon -> mean; the other arms beside `model`, the main one."""
+    others = [arm for arm in gathered.horizon if arm not in (MAIN_ARM, CHECK_ARM)]
+    return horizons.means(gathered.horizon[MAIN_ARM], value) | {
+        arm: horizons.means(gathered.horizon[arm], value)['model'] for arm in others
     }
 
 

@@ -66,10 +66,10 @@ def make_jobs(seed: int, pairs: int, arms: Sequence[str], check_pairs: int) -> l
     for i in range(films):
         kind = horizons.KINDS[i % len(horizons.KINDS)]
         check = checked(i, math.ceil(check_pairs / PAIRS_PER_FILM))
-        jobs.append(Job(HORIZON, kind, first + i, (MAIN_ARM, *check)))
+        jobs.append(Job(HORIZON, kind, first + i, (*arms, *check)))
     for i in range(pairs):
         kind = counterfactual.KINDS[i % len(counterfactual.KINDS)]
-        arms_here = (MAIN_ARM, *checked(i, check_pairs))
+        arms_here = (*arms, *checked(i, check_pairs))
         jobs.append(Job(ACTION, kind, first + films + i, arms_here, i < WITH_PICTURES))
     return jobs
 

@@ -21,7 +21,13 @@ from wm_ros.evaluation.recall import RecallOutcome
 
 BEGIN, END = '<!-- quality:begin -->', '<!-- quality:end -->'
 ROWS = ('truth', 'twin', 'prediction', 'for the twin')
-COLOURS = {'ttt': '#0b6e99', 'window': '#c0504d', 'none': '#777777'}
+COLOURS = {
+    'ttt': '#0b6e99',
+    'window': '#e08e0b',
+    'none': '#777777',
+    'tokenizer': '#bbbbbb',
+    'copy_last': '#c0504d',
+}
 
 
 def markdown(figures: dict[str, Any]) -> str:
@@ -62,9 +68,11 @@ def markdown(figures: dict[str, Any]) -> str:
         '| frames ahead | ' + ' | '.join(ahead) + ' |',
         '|---' * (len(ahead) + 1) + '|',
     ]
+    others = [arm for arm in recall if arm != MAIN_ARM and arm in figures['psnr']]
     for name, title in (
         ('tokenizer', 'tokenizer alone (ceiling)'),
-        ('model', 'model'),
+        ('model', MAIN_ARM),
+        *zip(others, others, strict=True),
         ('copy_last', 'copy of the last frame'),
     ):
         psnr, ssim = figures['psnr'][name], figures['ssim'][name]
@@ -76,8 +84,9 @@ def markdown(figures: dict[str, Any]) -> str:
         'Nearer its own future of two that differ in 5 % of the frame or more, 10 frames ahead: '
         f'{figures["action_2afc"]:.3f} (lower bound {extras["action_2afc_lower"]:.3f}; '
         f'{_by_kind(extras, "")}; last command held {extras["action_2afc_hold_last"]:.3f}, '
-        f'commands 5 frames late {extras["action_2afc_shifted"]:.3f}). Of the first two of each '
-        f'episode that differ in 1 % or more: {extras["action_2afc_from_1_percent"]:.3f} '
+        f'commands 5 frames late {extras["action_2afc_shifted"]:.3f}{_other_arms(extras)}). '
+        'Of the first two of each episode that differ in 1 % or more: '
+        f'{extras["action_2afc_from_1_percent"]:.3f} '
         f'({_by_kind(extras, "_from_1_percent")}).',
     ]
     if 'fp32' in extras:
@@ -97,6 +106,12 @@ def markdown(figures: dict[str, Any]) -> str:
         f'{extras["machine"]}.',
     ]
     return '\n'.join(lines) + '\n'
+
+
+def _other_arms(extras: dict[str, Any]) -> str:
+    """Return the action test of the other arms, as text."""
+    scores = extras['action_2afc_by_arm']
+    return ''.join(f', {arm} {scores[arm]:.3f}' for arm in scores if arm != MAIN_ARM)
 
 
 def _by_kind(extras: dict[str, Any], suffix: str) -> str:
@@ -175,17 +190,13 @@ def draw_horizons(figures: dict[str, Any]) -> bytes:
     for axis, psnr, title in zip(
         figure.subplots(1, 2), sources, ('pixels that change', 'whole frame'), strict=True
     ):
-        for name, colour in (
-            ('tokenizer', '#999999'),
-            ('model', '#0b6e99'),
-            ('copy_last', '#c0504d'),
-        ):
+        for name in psnr:
             axis.plot(
                 [int(h) for h in psnr[name]],
                 list(psnr[name].values()),
                 'o-',
-                color=colour,
-                label=name.replace('_', ' '),
+                color=COLOURS[MAIN_ARM if name == 'model' else name],
+                label=MAIN_ARM if name == 'model' else name.replace('_', ' '),
             )
         axis.set(xlabel='frames ahead', ylabel='PSNR, dB', title=title)
         axis.grid(alpha=0.3)

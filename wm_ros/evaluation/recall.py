@@ -96,7 +96,8 @@ def run_clip(
         keep_pictures: attach truths and predictions to the outcomes.
 
     Raises:
-        LeakError: a case whose fact lies beyond the reach did not score 0.5.
+        LeakError: a case whose fact lies beyond the reach did not score 0.5, or the two
+            predictions differ in any pixel.
     """
     actions_TA = clip.actions_TA
     previous_TA = np.concatenate([actions_TA[:1], actions_TA[:-1]])
@@ -112,11 +113,12 @@ def run_clip(
         predictions = imagine_case(subject, memory, case, actions_TA, rng)
         blind = reach_frames is not None and case.same_frames >= reach_frames
         outcome = score_case(clip, case, predictions, blind, keep_pictures)
-        if blind and outcome.score != 0.5:
+        if blind and (outcome.score != 0.5 or outcome.gap):
             raise LeakError(
-                f'{clip.kind} {clip.seed}: {case.fact} at lag {case.lag} scored {outcome.score}, '
-                f'expected 0.5: the last {case.same_frames} frames are the same in both twins and '
-                f'the model reaches back {reach_frames} (predictions {outcome.gap} levels apart)'
+                f'{clip.kind} {clip.seed}: {case.fact} at lag {case.lag} scored {outcome.score} '
+                f'by predictions {outcome.gap} levels apart, expected 0.5 and none: the last '
+                f'{case.same_frames} frames are the same in both twins and the model reaches back '
+                f'{reach_frames}'
             )
         outcomes.append(outcome)
     return outcomes
