@@ -59,11 +59,13 @@ def session(tmp_path: Path) -> Session:
     return made
 
 
-def mail(index: int, with_command: bool = True, late_ms: int = 0) -> Mail:
+def mail(
+    index: int, with_command: bool = True, late_ms: int = 0, period_ns: int = PERIOD_NS
+) -> Mail:
     """Frame and command of one instant, received right away; monotonic time starts at 0."""
-    stamp_ns = START_NS + index * PERIOD_NS
+    stamp_ns = START_NS + index * period_ns
     frame = Frame(np.full((64, 64, 3), 10 * index % 250, np.uint8), stamp_ns, 'cam')
-    at_ns = index * PERIOD_NS + late_ms * MS
+    at_ns = index * period_ns + late_ms * MS
     command = ArrivedCommands(0, (Command(np.zeros(11), stamp_ns),), stamp_ns)
     arrived = ArrivedFrame(frame, START_NS + at_ns, (64, 64))
     return Mail(arrived, at_ns, (command,) if with_command else ())
@@ -164,6 +166,36 @@ def test_a_frame_waits_for_its_command_and_no_longer(session: Session) -> None:
     (outcome,) = advance(session, PERIOD_NS + 5 * MS)
     assert outcome.received_monotonic_ns == PERIOD_NS and outcome.index == 1
     assert session.wait_s(PERIOD_NS, 1.0) == 1.0, 'nothing is waiting'
+
+
+def test_a_bag_seeked_back_is_timed_by_its_second_reception(session: Session) -> None:
+    back = round(CONTRACT.reset.gap_s * 1e9) // PERIOD_NS + 5
+    for index in range(back):
+        session.put(mail(index))
+        assert len(advance(session, index * PERIOD_NS)) == 1
+    late_ms = back * PERIOD_NS // MS
+    for index in range(back - 1):
+        session.put(mail(index, late_ms=late_ms))
+        again_ns = index * PERIOD_NS + late_ms * MS
+        (outcome,) = advance(session, again_ns)
+        assert outcome.received_monotonic_ns == again_ns, 'the stamps are those of the first time'
+    assert session.statistics.last_reset == ResetReason.CLOCK_JUMP
+
+
+def test_however_many_frames_wait_each_keeps_its_reception(session: Session) -> None:
+    contract, fast_ns = replace(CONTRACT, rate_hz=100.0, action_wait_ms=1000.0), 10 * MS
+    patient = Session(session.model, contract, horizon=1, seed=0, statistics=session.statistics,
+                      on_rejection=session.refused.append)  # fmt: skip
+    patient.put(mail(0))
+    assert len(advance(patient, 0)) == 1
+    frames = 90
+    for index in range(1, frames):
+        patient.put(mail(index, with_command=False, late_ms=1, period_ns=fast_ns))
+        assert advance(patient, index * fast_ns + MS) == []
+    patient.put(Mail(queued=mail(frames, period_ns=fast_ns).queued))
+    outcomes = advance(patient, frames * fast_ns)
+    received = [outcome.received_monotonic_ns for outcome in outcomes]
+    assert received == [index * fast_ns + MS for index in range(1, frames)]
 
 
 def test_frames_before_the_first_command_are_refused(session: Session) -> None:

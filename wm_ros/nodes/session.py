@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -25,7 +26,12 @@ from wm_ros.rejection import Rejection
 from wm_ros.sync import StepSynchronizer
 from wm_ros.world_model import WorldModel
 
-MOST_WAITING = 64  # frames whose reception is remembered; a frame waits a few milliseconds
+
+@dataclass(frozen=True)
+class _LiveFrame(Frame):
+    """A frame with the monotonic instant of its reception, which it carries through its wait."""
+
+    received_monotonic_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,6 @@ class Session:
         self._asked: Restart | None = None  # the newest restart that has not begun
         self._wish: Restart | None = None  # the same, once every step before it is done
         self._clock_ns = 0  # node clock minus monotonic clock, at the newest frame
-        self._received: dict[int, int] = {}  # stamp -> monotonic instant of reception
         self._last: tuple[Step, Prediction] | None = None
 
     def put(self, mail: Mail) -> None:
@@ -86,10 +91,9 @@ class Session:
             self.synchronizer.push_dropped(stamp_ns)
         if mail.frame is not None:
             self._clock_ns = mail.frame.receive_ns - mail.monotonic_ns
-            self._received.setdefault(mail.frame.frame.stamp_ns, mail.monotonic_ns)
-            while len(self._received) > MOST_WAITING:
-                self._received.pop(next(iter(self._received)))
-            push(self.synchronizer, mail.frame)
+            frame = mail.frame.frame
+            live = _LiveFrame(frame.image_HWC, frame.stamp_ns, frame.frame_id, mail.monotonic_ns)
+            push(self.synchronizer, replace(mail.frame, frame=live))
 
     @property
     def next_memory(self) -> MemoryState:
@@ -150,9 +154,8 @@ class Session:
         if step.frame is None:
             self._last = None
             return None
-        received_ns = self._received[step.stamp_ns]
-        predictions = self._predict(step, step.frame)
-        return Outcome(predictions, step.index, received_ns)
+        received_ns = cast(_LiveFrame, step.frame).received_monotonic_ns
+        return Outcome(self._predict(step, step.frame), step.index, received_ns)
 
     def _begin(self, reason: ResetReason) -> None:
         wish, self._wish = self._wish, None
