@@ -22,6 +22,7 @@ from export import artefact
 from models.world_model import LatentWorldModel
 from training.distil import distil, few_step_error
 from training.losses import shift_time
+from training.optimise import running_state
 from training.probe import recall_2afc
 from training.recipes import StudentStage
 from training.run import Run, console
@@ -67,7 +68,7 @@ def compare(run: Run, teacher_path: Path) -> dict[str, Any]:
     autoencoder = run.tokenizer()
     shards = run.shards(autoencoder)
     every = samplers(recipe.student)
-    models, seconds = {'teacher': teacher}, {}
+    models, seconds, work = {'teacher': teacher}, {}, run.work / 'compare'
     for method in METHODS:
         started = time.monotonic()
         models[method] = distil(
@@ -75,7 +76,7 @@ def compare(run: Run, teacher_path: Path) -> dict[str, Any]:
             shards,
             replace(recipe.student, method=method, name=f'student_{method}'),
             sampler_steps=every[-1],
-            work=run.work / 'compare',
+            work=work,
             seed=recipe.seed + len(teachers),
         ).eval()
         seconds[method] = round(time.monotonic() - started)
@@ -98,6 +99,8 @@ def compare(run: Run, teacher_path: Path) -> dict[str, Any]:
                 }
     path = run.work / 'compare.json'
     path.write_text(json.dumps(result, indent=1) + '\n')
+    for method in METHODS:
+        running_state(work, f'{run.arm}.student_{method}').unlink(missing_ok=True)
     console.print(_table(result['models']))
     console.print('written:', path)
     return result

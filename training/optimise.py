@@ -2,7 +2,8 @@
 resume.
 
 A stage is a function from (step, generators) to a loss. The running state is saved every minute
-into the work folder; a stage that was cut off goes on there, unless it is another one by now.
+and after the last step into the work folder; a stage that was cut off goes on there, unless it is
+another one by now. Whoever keeps the result removes it (`running_state`).
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ def average_into(average: nn.Module, module: nn.Module, decay: float) -> None:
             slow.copy_(fast)
 
 
+def running_state(work: Path, name: str) -> Path:
+    """Where a stage keeps how far it is."""
+    return work / f'{name}.running'
+
+
 def optimise(
     module: nn.Module,
     loss: LossFunction,
@@ -72,11 +78,12 @@ def optimise(
     trained: list[nn.Parameter] | None = None,
     on_step: Callable[[int, float, nn.Module], None] | None = None,
 ) -> nn.Module:
-    """Minimise `loss` over `module` and return the moving average of its weights.
+    """Minimise `loss` over `module` and return the moving average of its weights. Its running
+    state stays: what follows the last step may be cut off as well.
 
     Args:
         loss: called once per step with a numpy and a torch generator seeded by (seed, step).
-        work: folder for the running state `<name>.running` and the curve `<name>.jsonl`.
+        work: folder for the running state and the curve `<name>.jsonl`.
         made_of: what the loss is made of; a running state of anything else, or of other initial
             weights, is not continued.
         average: the averaged twin, when the loss itself needs it (consistency target); made here
@@ -93,7 +100,7 @@ def optimise(
     optimiser = torch.optim.AdamW(
         parameters, schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.decay
     )
-    running, first, before = work / f'{name}.running', 0, 0.0
+    running, first, before = running_state(work, name), 0, 0.0
     made_of = {
         'schedule': asdict(schedule),
         'seed': seed,
@@ -153,10 +160,9 @@ def optimise(
                 curve.flush()
             if on_step is not None:
                 on_step(step + 1, seconds, average)
-            if time.monotonic() - saved >= SAVE_SECONDS:
+            if time.monotonic() - saved >= SAVE_SECONDS or step + 1 == schedule.steps:
                 saved = time.monotonic()
                 _save(running, made_of, module, average, optimiser, step + 1, seconds)
-    running.unlink(missing_ok=True)
     return average
 
 

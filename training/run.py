@@ -29,6 +29,7 @@ from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
 from training.distil import distil, few_step_error
 from training.fingerprint import digest, stale
+from training.optimise import running_state
 from training.probe import ProbeClip, collect, recall_2afc
 from training.recipes import Recipe, StudentStage, TeacherStage
 from training.shards import Shards, shards_made_of, write_shards
@@ -162,6 +163,7 @@ class Run:
         console.print('tokenizer', figures)
         meta = self.meta('tokenizer', made_of=made_of, **figures)
         artefact.save(path, autoencoder, model, meta)
+        running_state(self.work, 'tokenizer').unlink(missing_ok=True)
         return autoencoder.eval().requires_grad_(False)
 
     def _practice(self, position: int | None) -> list[dict[str, Any]]:
@@ -287,6 +289,7 @@ class Run:
             meta = self.meta(stage.name, made_of=made_of, **figures)
             for path in (self.kept(stage.name), self.path):
                 artefact.save(path, model, recipe.model, meta)
+            running_state(self.work, f'{self.arm}.{stage.name}').unlink(missing_ok=True)
         return model.eval().requires_grad_(False)
 
     def gate(

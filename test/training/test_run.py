@@ -13,7 +13,7 @@ import torch
 from export import artefact
 from training.compare import compare, samplers
 from training.main import tabletop
-from training.optimise import Schedule, optimise
+from training.optimise import Schedule, average_into, optimise, running_state
 from training.recipes import (
     BASELINE_STEPS,
     TABLETOP,
@@ -190,6 +190,43 @@ def test_a_running_state_of_other_numbers_is_not_continued(
         with pytest.raises(_Cut):
             run('a', cut_at=4)
         assert run(**kwargs)[0] == goes_on_at
+        running_state(tmp_path, 's').unlink()
+
+
+@pytest.mark.parametrize(
+    ('judge', 'stages'),
+    [
+        ('reconstruction_psnr_db', 1),
+        ('artefact.save', 1),
+        ('Run.recall', 2),
+        ('few_step_error', 4),
+    ],
+)
+def test_a_stage_cut_off_between_its_last_step_and_its_artefact_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judge: str, stages: int
+) -> None:
+    run_of(tmp_path / 'uncut').train()
+    steps = 0
+
+    def counted(*args: object) -> None:
+        nonlocal steps
+        steps += 1
+        average_into(*args)
+
+    def cut(*_: object, **__: object) -> None:
+        raise _Cut
+
+    monkeypatch.setattr('training.optimise.average_into', counted)
+    with monkeypatch.context() as patched:
+        patched.setattr(f'training.run.{judge}', cut)
+        with pytest.raises(_Cut):
+            run_of(tmp_path / 'cut').train()
+    assert steps == 2 * stages
+    run_of(tmp_path / 'cut').train()
+    assert steps == 2 * 4  # none of them twice
+    whole, again = (artefact.load(run_of(tmp_path / f).path).state for f in ('uncut', 'cut'))
+    torch.testing.assert_close(again, whole, rtol=0, atol=0)
+    assert not list((tmp_path / 'cut').rglob('*.running'))
 
 
 def test_both_ways_to_distil_are_judged_on_one_teacher(tmp_path: Path) -> None:
@@ -197,6 +234,7 @@ def test_both_ways_to_distil_are_judged_on_one_teacher(tmp_path: Path) -> None:
     run.train()
     teacher = run.kept('long')
     result = compare(run, teacher)
+    assert not list(run.work.rglob('*.running'))
     told = json.loads((run.work / 'compare.json').read_text())
     assert told == json.loads(json.dumps(result))
     assert set(told['models']) == {'teacher', 'cd', 'ode'}
