@@ -20,7 +20,7 @@ RATE_HZ = 25.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; return the exit status."""
+    """Run the demo; return the exit status, see `rehearsal.run`."""
     defaults = SimNodeConfig()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

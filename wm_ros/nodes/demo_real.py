@@ -21,7 +21,7 @@ HELD_OUT = 'episode_001'  # what `python -m training.main real` does not train o
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; return the exit status."""
+    """Run the demo; return the exit status, see `rehearsal.run`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,7 +1,7 @@
 """One recorded run: a source of frames, the world model and the recorder as separate processes.
 
-Both demos are this, with another source. Ends with a bag, logs, a summary and a report in one
-folder.
+Both demos are this, with another source. Ends with a bag, logs, a summary with its gates and a
+report in one folder.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wm_ros.contract import StreamContract
+from wm_ros.evaluation import gate
 from wm_ros.evaluation.report import write_report_from_bag
 from wm_ros.model_package import PackageError
-from wm_ros.nodes import measure, table
+from wm_ros.nodes import gates, measure, table
 from wm_ros.nodes.logs import CsvLog, read_log
 from wm_ros.nodes.processes import NodeProcess, ProcessFailed, private_domain
 
 SAMPLE_S = 0.5
 START_S = 90.0
 AFTERGLOW_S = 1.0
-OUTPUTS = ('bag', 'logs', 'publish.csv', 'receive.csv', 'memory.csv', 'truth.jsonl')
+RESULTS = ('report.html', 'side_by_side.mp4', 'summary.json', 'bag')
+OUTPUTS = (*RESULTS, 'logs', 'publish.csv', 'receive.csv', 'memory.csv', 'truth.jsonl')
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Rehearsal:
 def rehearse(plan: Rehearsal, console: Console) -> dict[str, Any]:
     """Run it, measure it, write `summary.json` and the report; return the summary.
 
+    The results of an earlier run go first, so that none of them can be taken for this run's.
+
     Raises:
         ProcessFailed: a process ended with an error or took too long.
         ValueError: nothing was predicted.
@@ -86,13 +90,15 @@ def rehearse(plan: Rehearsal, console: Console) -> dict[str, Any]:
     summary |= {'source': plan.source, **plan.source_parameters}
     for path in ('publish_log', 'truth_file', 'bag'):
         summary.pop(path, None)
+    found = gates.judge(summary, plan.frames)
+    summary['gates'] = [asdict(one) for one in found]
     (out / 'summary.json').write_text(json.dumps(summary, indent=1, allow_nan=False) + '\n')
     stamps = [int(row['stamp_ns']) for row in read_log(out / 'publish.csv')]
     write_report_from_bag(
         out / 'bag',
         plan.contract,
         out,
-        summary,
+        {**summary, 'gates': {one.name: one.text for one in found}},
         title=plan.title,
         memory_bytes=[sample.rss_bytes for sample in samples],
         memory_text=summary['rss_text'],
@@ -159,7 +165,12 @@ def watch(
 
 
 def run(name: str, make: Callable[[], Rehearsal]) -> int:
-    """Make a plan, rehearse it, print the figures that matter; return the exit status."""
+    """Make a plan, rehearse it, print the figures that matter and the gates.
+
+    Returns:
+        The exit status: 1 when a part is missing or a process fails; 2 when a gate that the run
+        is long enough to judge is missed, which is named; otherwise 0.
+    """
     console = Console()
     try:
         plan = make()
@@ -167,12 +178,17 @@ def run(name: str, make: Callable[[], Rehearsal]) -> int:
     except (PackageError, ProcessFailed, ValueError) as error:
         print(f'{name}: {error}', file=sys.stderr)
         return 1
-    show(summary, plan.out, console)
+    found = gates.judge(summary, plan.frames)
+    show(summary, found, plan.out, console)
+    if missed := gate.missed(found):
+        text = f'{name}: gates missed: {"; ".join(missed)}'
+        console.print(text, style='red', markup=False, soft_wrap=True)
+        return 2
     return 0
 
 
-def show(summary: Mapping[str, Any], out: Path, console: Console) -> None:
-    """Print the figures that matter and where to look."""
+def show(summary: Mapping[str, Any], found: list[gate.Gate], out: Path, console: Console) -> None:
+    """Print the figures that matter, the gates, and where to look."""
     latency, state = summary['latency_ms'], summary['state_bytes']
     console.print(
         f'{summary["predictions"]} predictions of {summary["frames_sent"]} frames; camera to '
@@ -182,5 +198,6 @@ def show(summary: Mapping[str, Any], out: Path, console: Console) -> None:
         highlight=False,
     )
     console.print(summary['rss_text'], highlight=False)
-    for name in ('report.html', 'side_by_side.mp4', 'summary.json', 'bag'):
+    gate.show(found, console)
+    for name in RESULTS:
         console.print(f'  {out / name}', highlight=False, soft_wrap=True)
