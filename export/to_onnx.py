@@ -7,10 +7,11 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from export.graphs import graph_modules, runner
 from export.onnx_file import write_onnx
@@ -19,7 +20,6 @@ from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
 from wm_ros.backends import resolve_backend
 from wm_ros.contract import StreamContract
-from wm_ros.datatypes import FloatArray
 from wm_ros.manifest import (
     FileRef,
     Manifest,
@@ -101,9 +101,9 @@ def export_package(
     if inputs is None:
         inputs = make_inputs(draft.model, told, SAMPLE_FRAMES, seed=0)
     reference = runner(world_model, autoencoder, told)
-    expected = record(draft.model, reference, inputs)
     out_dir = out_dir.resolve()
-    graphs = _shared_graphs(tokenizer_package, out_dir, inputs, expected)
+    graphs = _shared_graphs(tokenizer_package, out_dir, autoencoder, inputs)
+    expected = record(draft.model, reference, inputs)
     partial = out_dir.with_name(f'.{out_dir.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -132,11 +132,35 @@ def export_package(
     return ModelPackage.load(out_dir)
 
 
+def check_tokenizer(
+    autoencoder: Autoencoder, shared: ModelPackage, inputs: SampleInputs | None = None
+) -> None:
+    """Refuse a package that does not encode as a tokenizer does.
+
+    Args:
+        autoencoder: float32, its weights exact in fp16.
+        shared: the package that would lend its graphs.
+        inputs: frames to encode; drifting colour waves when None.
+
+    Raises:
+        PackageError: their latents differ.
+    """
+    if inputs is None:
+        inputs = make_inputs(shared.model, shared.sampler, SAMPLE_FRAMES, seed=0)
+    image = to_model(inputs.images_THWC)
+    with torch.inference_mode():
+        expected = autoencoder.encode(torch.from_numpy(image)).numpy()
+    found = resolve_backend('onnxruntime', shared).run('encode', {'image': image})
+    error = max_abs({'latent': expected}, found)['latent']
+    if not error <= TOLERANCE['fp32']:
+        raise PackageError(
+            f'tokenizer of package {shared.name}: its latents differ from those of the given '
+            f'tokenizer by up to {error:.2e}, allowed {TOLERANCE["fp32"]:g}'
+        )
+
+
 def _shared_graphs(
-    tokenizer_package: Path | None,
-    out_dir: Path,
-    inputs: SampleInputs,
-    expected: Mapping[str, FloatArray],
+    tokenizer_package: Path | None, out_dir: Path, autoencoder: Autoencoder, inputs: SampleInputs
 ) -> dict[str, FileRef]:
     """Return the tokenizer graphs of the package beside `out_dir`, once they encode as ours does.
 
@@ -147,15 +171,7 @@ def _shared_graphs(
     shared = ModelPackage.load(tokenizer_package)
     if shared.path.parent != out_dir.parent or shared.path == out_dir:
         raise PackageError(f'tokenizer package {shared.path} does not lie beside {out_dir}')
-    found = resolve_backend('onnxruntime', shared).run(
-        'encode', {'image': to_model(inputs.images_THWC)}
-    )
-    error = max_abs({'latent': expected['latents']}, found)['latent']
-    if not error <= TOLERANCE['fp32']:
-        raise PackageError(
-            f'tokenizer of package {shared.name}: its latents differ from those of the given '
-            f'tokenizer by up to {error:.2e}, allowed {TOLERANCE["fp32"]:g}'
-        )
+    check_tokenizer(autoencoder, shared, inputs)
     files = {graph: shared.graph_path(graph) for graph in TOKENIZER_GRAPHS}
     return {
         graph: FileRef(f'../{path.parent.name}/{path.name}', sha256_of(path))

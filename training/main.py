@@ -29,7 +29,7 @@ from training.run import GateError, Run, console
 from wm_ros import share
 from wm_ros.config import ARMS
 from wm_ros.contract import StreamContract
-from wm_ros.model_package import MANIFEST
+from wm_ros.model_package import MANIFEST, PackageError
 
 ARTEFACTS = Path(__file__).parent / 'artefacts'
 REPOSITORY = Path(__file__).parent.parent
@@ -97,6 +97,8 @@ def run_tabletop(args: argparse.Namespace, arm: str) -> None:
     name, shared = TABLETOP.name, None
     if arm != 'ttt':
         name, shared = f'{TABLETOP.name}_{arm}', args.packages / TABLETOP.name
+    if shared:
+        run.check_shared(shared)
     if args.fresh:
         run.forget()
     model = run.train()
@@ -108,6 +110,7 @@ def run_baselines(args: argparse.Namespace) -> None:
     thread each are done sooner than one after the other on two.
     """
     shared = tabletop(args, BASELINES[0])
+    shared.check_shared(args.packages / TABLETOP.name)
     shared.shards(shared.tokenizer())  # before two processes want them
     threads = str(max(1, args.threads // len(BASELINES)))
     # Paths as they were given: the command goes into the package.
@@ -221,5 +224,5 @@ if __name__ == '__main__':
         main()
     except GateError as error:
         raise SystemExit(f'gate: {error}') from error
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PackageError) as error:
         raise SystemExit(str(error)) from error

@@ -108,6 +108,7 @@ class Recipe:
     Attributes:
         practice_clips: how many clips are rendered before the first teacher, before the second
             and so on: the first need not wait for all.
+        goes_on_from: stages of `ttt` that a baseline may begin with; empty for `ttt` itself.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Recipe:
     noise_mode: str = 'deterministic'
     probe_clips: int = 48
     seed: int = 0
+    goes_on_from: tuple[str, ...] = ()
 
     @property
     def stages(self) -> tuple[TeacherStage | StudentStage, ...]:
@@ -129,8 +131,12 @@ class Recipe:
         return (*self.teachers, self.student)
 
     def for_arm(self, arm: str) -> Recipe:
-        """The same recipe with another memory."""
-        return replace(self, model=replace(self.model, arm=arm))
+        """The same recipe with another memory, begun with what all teachers of this one gave."""
+        return replace(
+            self,
+            model=replace(self.model, arm=arm),
+            goes_on_from=(self.teachers[-1].name, self.student.name),
+        )
 
 
 TINY = Recipe(

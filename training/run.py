@@ -23,7 +23,7 @@ from rich.console import Console
 from torch import nn
 
 from export import artefact
-from export.to_onnx import export_package
+from export.to_onnx import check_tokenizer, export_package
 from models.autoencoder import Autoencoder
 from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
@@ -40,6 +40,7 @@ from training.worlds import make_world
 from wm_ros.contract import StreamContract
 from wm_ros.evaluation.machine import commit
 from wm_ros.manifest import Sampler
+from wm_ros.model_package import ModelPackage
 
 PRACTICE_SEED, PROBE_SEED, TOKENIZER_SEED = 0, 900_000, 800_000
 # What a stage is judged by leaves its weights as they are.
@@ -99,13 +100,33 @@ class Run:
 
     @cached_property
     def start(self) -> artefact.Artefact | None:
-        """What the first stage goes on from: nothing for `ttt`, its newest artefact for a
-        baseline, whose parameters are the same.
+        """What the first stage goes on from: nothing for `ttt`, its last teacher or student for
+        a baseline, whose parameters are the same.
 
         Raises:
-            FileNotFoundError: a baseline, and no artefact of `ttt`.
+            FileNotFoundError: a baseline, and no artefact of `ttt`, or one of an earlier stage.
         """
-        return None if self.arm == 'ttt' else artefact.load(self.artefacts / 'ttt.pt')
+        if self.arm == 'ttt':
+            return None
+        path, wanted = self.artefacts / 'ttt.pt', self.recipe.goes_on_from
+        found = artefact.load(path)
+        if (stage := found.meta['stage']) not in wanted:
+            raise FileNotFoundError(
+                f'{path} holds the stage {stage!r}; the baseline {self.arm!r} goes on from '
+                f'{" or ".join(map(repr, wanted))}: train `ttt` to the end first (`make train`)'
+            )
+        return found
+
+    def check_shared(self, tokenizer_package: Path) -> None:
+        """Refuse a baseline that could not begin, or not share the package's tokenizer when it
+        is done.
+
+        Raises:
+            FileNotFoundError: `ttt` is not trained to the end.
+            PackageError: the package is not whole, or has another tokenizer.
+        """
+        assert self.start is not None, 'a baseline'
+        check_tokenizer(self.tokenizer(), ModelPackage.load(tokenizer_package))
 
     def meta(self, stage: str, **figures: object) -> dict[str, object]:
         """What an artefact says of itself."""

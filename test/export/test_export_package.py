@@ -20,7 +20,7 @@ from export import artefact
 from export.graphs import Encode
 from export.main import main
 from export.onnx_file import OPSET, SMALLEST_FP16, write_onnx
-from export.to_onnx import export_package
+from export.to_onnx import check_tokenizer, export_package
 from models.autoencoder import Autoencoder
 from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
@@ -84,6 +84,16 @@ def test_another_tokenizer_than_the_shared_one_is_refused(export: Export, build:
                        **options())
     assert not (owner.parent / 'stranger').exists()
     assert not list(owner.parent.glob('.*'))
+
+
+def test_a_shared_tokenizer_can_be_checked_before_anything_is_exported(
+        export: Export, autoencoder: Autoencoder) -> None:
+    own, other = copy.deepcopy(autoencoder), copy.deepcopy(autoencoder)
+    round_to_fp16(own)
+    check_tokenizer(own, export('ttt'))
+    randomise(other, 9)
+    with pytest.raises(PackageError, match='tokenizer of package tiny_ttt: its latents differ'):
+        check_tokenizer(other, export('ttt'))
 
 
 def test_a_tokenizer_package_elsewhere_is_refused(export: Export, build: Build, tmp_path: Path,

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from export import artefact
+from training import main
 from training.compare import compare, samplers
-from training.main import tabletop
 from training.optimise import Schedule, average_into, optimise, running_state
 from training.recipes import (
     BASELINE_STEPS,
@@ -25,6 +25,10 @@ from training.recipes import (
 )
 from training.run import Run
 from wm_ros.config import ModelConfig
+from wm_ros.contract import StreamContract
+from wm_ros.manifest import PackageError
+from wm_ros.model_package import ModelPackage
+from wm_ros.toy_package import write_toy_package
 
 MODEL = ModelConfig(
     action_width=3,
@@ -193,6 +197,14 @@ def test_a_running_state_of_other_numbers_is_not_continued(
         running_state(tmp_path, 's').unlink()
 
 
+@pytest.fixture(scope='module')
+def uncut(tmp_path_factory: pytest.TempPathFactory) -> artefact.Artefact:
+    """What a run leaves that nothing has cut off."""
+    run = run_of(tmp_path_factory.mktemp('uncut'))
+    run.train()
+    return artefact.load(run.path)
+
+
 @pytest.mark.parametrize(
     ('judge', 'stages'),
     [
@@ -203,9 +215,12 @@ def test_a_running_state_of_other_numbers_is_not_continued(
     ],
 )
 def test_a_stage_cut_off_between_its_last_step_and_its_artefact_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judge: str, stages: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    uncut: artefact.Artefact,
+    judge: str,
+    stages: int,
 ) -> None:
-    run_of(tmp_path / 'uncut').train()
     steps = 0
 
     def counted(*args: object) -> None:
@@ -220,13 +235,13 @@ def test_a_stage_cut_off_between_its_last_step_and_its_artefact_loses_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(f'training.run.{judge}', cut)
         with pytest.raises(_Cut):
-            run_of(tmp_path / 'cut').train()
+            run_of(tmp_path).train()
     assert steps == 2 * stages
-    run_of(tmp_path / 'cut').train()
+    run = run_of(tmp_path)
+    run.train()
     assert steps == 2 * 4  # none of them twice
-    whole, again = (artefact.load(run_of(tmp_path / f).path).state for f in ('uncut', 'cut'))
-    torch.testing.assert_close(again, whole, rtol=0, atol=0)
-    assert not list((tmp_path / 'cut').rglob('*.running'))
+    torch.testing.assert_close(artefact.load(run.path).state, uncut.state, rtol=0, atol=0)
+    assert not list(tmp_path.rglob('*.running'))
 
 
 def test_both_ways_to_distil_are_judged_on_one_teacher(tmp_path: Path) -> None:
@@ -289,6 +304,7 @@ def test_a_baseline_differs_from_the_shipped_recipe_in_memory_steps_and_window_o
     for arm in ('none', 'window'):
         recipe = baseline(TABLETOP, arm)
         assert recipe.model == replace(TABLETOP.model, arm=arm)
+        assert recipe.goes_on_from == ('teacher_whole', 'student')
         assert len(recipe.teachers) == len(BASELINE_STEPS)
         assert recipe.student == replace(TABLETOP.student, frames=recipe.student.frames)
         for stage, shipped in zip(recipe.teachers, TABLETOP.teachers, strict=False):
@@ -300,4 +316,42 @@ def test_a_baseline_differs_from_the_shipped_recipe_in_memory_steps_and_window_o
 def test_a_baseline_without_the_package_that_it_shares_is_refused(tmp_path: Path) -> None:
     args = argparse.Namespace(work=tmp_path, packages=tmp_path, workers=1)
     with pytest.raises(FileNotFoundError, match='no package whose tokenizer'):
-        tabletop(args, 'none')
+        main.tabletop(args, 'none')
+
+
+def test_a_baseline_goes_on_from_the_last_teacher_or_the_student_only(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    run.train()
+    other = RECIPE.for_arm('none')
+    for stage in ('long', 'student'):
+        kept = run.kept(stage)
+        run.path.write_bytes(kept.read_bytes())
+        assert run_of(tmp_path, other).start.meta['stage'] == stage
+    run.path.write_bytes(run.kept('short').read_bytes())  # as a run that was cut off leaves it
+    with pytest.raises(FileNotFoundError, match="holds the stage 'short'.*'long' or 'student'"):
+        run_of(tmp_path, other).train()
+
+
+def test_baselines_that_cannot_share_the_tokenizer_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_of(tmp_path).train()
+    contract = StreamContract.load(main.REPOSITORY / 'contracts' / 'tabletop.yaml')
+    shared = write_toy_package(tmp_path / 'packages' / RECIPE.name, contract)
+    checked: list[ModelPackage] = []
+
+    def refuse(tokenizer: torch.nn.Module, package: ModelPackage) -> None:
+        checked.append(package)
+        raise PackageError('another tokenizer')
+
+    monkeypatch.setattr('training.run.check_tokenizer', refuse)
+    monkeypatch.setattr(main, 'TABLETOP', RECIPE)
+    monkeypatch.setattr(main, 'ARTEFACTS', tmp_path / 'artefacts')
+    monkeypatch.setattr(Run, 'shards', None)
+    args = argparse.Namespace(
+        work=tmp_path / 'work', packages=tmp_path / 'packages', workers=1, threads=2, fresh=True
+    )
+    for begin in (main.run_baselines, lambda args: main.run_tabletop(args, 'none')):
+        with pytest.raises(PackageError, match='another tokenizer'):
+            begin(args)
+    assert [package.sha256 for package in checked] == [shared.sha256] * 2
