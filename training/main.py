@@ -133,7 +133,9 @@ def run_baselines(args: argparse.Namespace) -> None:
 def run_compare(args: argparse.Namespace) -> None:
     """Distil one finished teacher in both ways and judge the samplers of 1, 2 and 4 passes."""
     run = tabletop(args, args.arm)
-    compare(run, args.teacher or run.kept(run.recipe.teachers[-1].name))
+    teacher = args.teacher or run.last_teacher()
+    console.print('teacher:', teacher)
+    compare(run, teacher)
 
 
 def run_real(args: argparse.Namespace) -> None:

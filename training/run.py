@@ -86,6 +86,26 @@ class Run:
         """Where a stage's artefact is kept after the next one has taken its place."""
         return self.work / 'stages' / f'{self.arm}.{stage}.pt'
 
+    def last_teacher(self) -> Path:
+        """Return the artefact of the last teacher, or the arm's newest one where that is a
+        teacher: a clone has no work folder.
+
+        Raises:
+            FileNotFoundError: neither is there.
+        """
+        teachers = [stage.name for stage in self.recipe.teachers]
+        if (kept := self.kept(teachers[-1])).exists():
+            return kept
+        found = 'is not there'
+        if self.path.exists():
+            if (stage := artefact.load(self.path).meta['stage']) in teachers:
+                return self.path
+            found = f'holds the stage {stage!r}'
+        raise FileNotFoundError(
+            f'{kept} is not there and {self.path} {found}: train the arm {self.arm!r} here, which '
+            'keeps its teachers in the work folder (`make train`), or give one with --teacher'
+        )
+
     def forget(self) -> None:
         """Remove what this arm has made, so that it starts from nothing; what a baseline shares
         with `ttt`, tokenizer and shards, goes with `ttt` only.

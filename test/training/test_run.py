@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from export import artefact
+from models.world_model import LatentWorldModel
 from training import main
 from training.compare import compare, samplers
 from training.optimise import Schedule, average_into, optimise, running_state
@@ -266,6 +267,20 @@ def test_both_ways_to_distil_are_judged_on_one_teacher(tmp_path: Path) -> None:
     assert artefact.load(run.path).meta['stage'] == 'student'
     with pytest.raises(ValueError, match="holds 'student'"):
         compare(run, run.path)
+
+
+def test_a_clone_compares_the_committed_teacher_or_says_what_to_do(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    with pytest.raises(FileNotFoundError, match='ttt.pt is not there: train'):
+        run.last_teacher()
+    model = LatentWorldModel(MODEL)
+    artefact.save(run.path, model, MODEL, {'stage': 'long'})
+    assert run.last_teacher() == run.path
+    artefact.save(run.path, model, MODEL, {'stage': 'student'})
+    with pytest.raises(FileNotFoundError, match="holds the stage 'student'.*--teacher"):
+        run.last_teacher()
+    artefact.save(run.kept('long'), model, MODEL, {'stage': 'long'})
+    assert run.last_teacher() == run.kept('long')
 
 
 def test_every_sampler_that_is_compared_lies_on_the_grid_and_holds_the_shipped_one() -> None:
