@@ -24,7 +24,7 @@ class Artefact:
     Attributes:
         config: shapes of the model.
         state: name -> tensor; floating point weights as float32 (stored as fp16).
-        meta: plain JSON values: stage, figures, `command` and `commit` of the training.
+        meta: plain JSON values: stage, figures, `command`, `commit` and `date` of the training.
     """
 
     config: ModelConfig

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         provenance={
             'command': str(trained.meta['command']),
             'commit': str(trained.meta['commit']),
-            'date': options.date,
+            'date': options.date or str(trained.meta.get('date', 'unknown')),
         },
         tokenizer_package=options.tokenizer_package,
     )
@@ -55,7 +55,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add('--steps', type=float, nargs='+', default=[1.0, 2 / 3], help='flow times, falling from 1')
     add('--noise', choices=NOISE_MODES, default='deterministic', help='noise of later steps')
     add('--renderer', help='what drew the training frames; leave out for a real camera')
-    add('--date', default='unknown', help='date of the training, ISO 8601')
+    add('--date', help="date of the training, ISO 8601 (default: the checkpoint's own)")
     return parser.parse_args(argv)
 
 

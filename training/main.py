@@ -14,6 +14,7 @@ import argparse
 import ctypes
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -46,6 +47,7 @@ def run_tiny(args: argparse.Namespace) -> None:
         bags=[],
         workers=1,
         packages=args.packages,
+        command=args.command,
     )
     run.forget()
     started = time.monotonic()
@@ -88,6 +90,7 @@ def tabletop(args: argparse.Namespace, arm: str) -> Run:
         bags=[],
         workers=args.workers,
         packages=args.packages,
+        command=args.command,
     )
 
 
@@ -113,9 +116,9 @@ def run_baselines(args: argparse.Namespace) -> None:
     shared.check_shared(args.packages / TABLETOP.name)
     shared.shards(shared.tokenizer())  # before two processes want them
     threads = str(max(1, args.threads // len(BASELINES)))
-    # Paths as they were given: the command goes into the package.
-    command = [sys.executable, '-m', 'training.main', 'tabletop', *sys.argv[2:]]
-    command += ['--threads', threads]
+    command = [sys.executable, '-m', 'training.main', 'tabletop', f'--work={args.work}']
+    command += [f'--packages={args.packages}', f'--workers={args.workers}', '--threads', threads]
+    command += ['--fresh'] * args.fresh + [f'--command={args.command}']
     console.print('curves:', *(f'{shared.work}/{arm}.*.jsonl' for arm in BASELINES))
     # Two live progress bars would write over each other.
     environment = {**os.environ, 'TERM': 'dumb'}
@@ -157,6 +160,7 @@ def run_real(args: argparse.Namespace) -> None:
         bags=bags,
         workers=1,
         packages=args.packages,
+        command=args.command,
     )
     model = run.train()
     console.print('package:', run.export(model, name=recipe.name, shared_tokenizer=None))
@@ -202,6 +206,8 @@ def main() -> None:
     parser.add_argument(
         '--teacher', type=Path, help='compare: artefact of a teacher (default: the last one kept)'
     )
+    asked = f'python -m training.main {shlex.join(sys.argv[1:])}'
+    parser.add_argument('--command', default=asked, help=argparse.SUPPRESS)
     args = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(args.threads)

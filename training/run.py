@@ -8,7 +8,6 @@ stage and all after it are made anew, and the run says why.
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -43,6 +42,8 @@ from wm_ros.manifest import Sampler
 from wm_ros.model_package import ModelPackage
 
 PRACTICE_SEED, PROBE_SEED, TOKENIZER_SEED = 0, 900_000, 800_000
+# Tracked files that training itself writes.
+WRITTEN = ('training/artefacts', 'packages')
 # What a stage is judged by leaves its weights as they are.
 JUDGED_BY = ('gate_minutes', 'gate_2afc')
 console = Console(soft_wrap=True)
@@ -61,6 +62,7 @@ class Run:
         work: scratch folder of the recipe: shards, running states, curves, `stages/`.
         path: the arm's artefact, its newest stage only. That of `ttt` is made to be committed;
             a baseline's stays in the work folder.
+        command: what the user has asked for; artefacts and package repeat it.
     """
 
     def __init__(
@@ -73,13 +75,14 @@ class Run:
         bags: list[Path],
         workers: int,
         packages: Path,
+        command: str,
     ) -> None:
         self.recipe, self.arm = recipe, recipe.model.arm
         self.work, self.artefacts = work / recipe.name, artefacts / recipe.name
         self.path = (self.artefacts if self.arm == 'ttt' else self.work) / f'{self.arm}.pt'
         self.world = make_world(recipe, contract, bags)
         self.contract = StreamContract.load(contract) if contract else None
-        self.workers, self.packages = workers, packages
+        self.workers, self.packages, self.command = workers, packages, command
         self._probes: list[ProbeClip] | None = None
 
     def kept(self, stage: str) -> Path:
@@ -153,8 +156,9 @@ class Run:
         return {
             'recipe': self.recipe.name,
             'stage': stage,
-            'commit': commit(),
-            'command': 'python -m training.main ' + ' '.join(sys.argv[1:]),
+            'command': self.command,
+            'commit': commit(besides=WRITTEN),
+            'date': time.strftime('%Y-%m-%d'),
             'torch': str(torch.__version__),
             **figures,
         }
@@ -372,7 +376,7 @@ class Run:
             provenance={
                 'command': str(meta['command']),
                 'commit': str(meta['commit']),
-                'date': time.strftime('%Y-%m-%d'),
+                'date': str(meta.get('date', time.strftime('%Y-%m-%d'))),
             },
             tokenizer_package=shared_tokenizer,
         )

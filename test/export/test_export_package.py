@@ -188,20 +188,20 @@ def test_the_command_line_exports_a_checkpoint(
     monkeypatch.setattr('export.to_onnx.write_onnx', reuse)
     contract = tmp_path / 'contract.yaml'
     contract.write_text(yaml.safe_dump(tiny_contract().to_dict()))
-    meta = {'command': 'make train', 'commit': 'abc'}
+    meta = {'command': 'make train', 'commit': 'abc', 'date': '2026-11-22'}
     artefact.save(tmp_path / 'model.pt', build('none'), tiny_config('none'), meta)
     artefact.save(tmp_path / 'tokenizer.pt', autoencoder, autoencoder.config, meta)
     owner = export('ttt').path
     arguments = ['--checkpoint', tmp_path / 'model.pt', '--tokenizer', tmp_path / 'tokenizer.pt',
                  '--contract', contract, '--out', owner.parent / 'tiny_cli',
-                 '--tokenizer-package', owner, '--steps', '1', '--date', '2026-11-22']
+                 '--tokenizer-package', owner, '--steps', '1']
     assert main([str(item) for item in arguments]) == 0
     assert len(exported) == 2
     assert 'package tiny_cli, sha256' in capsys.readouterr().out
     package = ModelPackage.load(owner.parent / 'tiny_cli')
     assert package.model == tiny_config('none')
     assert package.sampler.steps == (1.0,)
-    assert package.manifest.provenance.command == 'make train'
+    assert vars(package.manifest.provenance) == meta
     assert package.manifest.graphs == reference.manifest.graphs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from export import artefact
+from models.autoencoder import Autoencoder
 from models.world_model import LatentWorldModel
 from training import main
 from training.compare import compare, samplers
@@ -69,6 +71,7 @@ def run_of(folder: Path, recipe: Recipe = RECIPE) -> Run:
         bags=[],
         workers=1,
         packages=folder / 'packages',
+        command='make it',
     )
 
 
@@ -329,7 +332,7 @@ def test_a_baseline_differs_from_the_shipped_recipe_in_memory_steps_and_window_o
 
 
 def test_a_baseline_without_the_package_that_it_shares_is_refused(tmp_path: Path) -> None:
-    args = argparse.Namespace(work=tmp_path, packages=tmp_path, workers=1)
+    args = argparse.Namespace(work=tmp_path, packages=tmp_path, workers=1, command='')
     with pytest.raises(FileNotFoundError, match='no package whose tokenizer'):
         main.tabletop(args, 'none')
 
@@ -350,7 +353,7 @@ def test_a_baseline_goes_on_from_the_last_teacher_or_the_student_only(tmp_path: 
 def test_baselines_that_cannot_share_the_tokenizer_are_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_of(tmp_path).train()
+    artefact.save(run_of(tmp_path).path, LatentWorldModel(MODEL), MODEL, {'stage': 'student'})
     contract = StreamContract.load(main.REPOSITORY / 'contracts' / 'tabletop.yaml')
     shared = write_toy_package(tmp_path / 'packages' / RECIPE.name, contract)
     checked: list[ModelPackage] = []
@@ -362,11 +365,83 @@ def test_baselines_that_cannot_share_the_tokenizer_are_refused_at_once(
     monkeypatch.setattr('training.run.check_tokenizer', refuse)
     monkeypatch.setattr(main, 'TABLETOP', RECIPE)
     monkeypatch.setattr(main, 'ARTEFACTS', tmp_path / 'artefacts')
+    monkeypatch.setattr(Run, 'tokenizer', lambda self: Autoencoder(MODEL))
     monkeypatch.setattr(Run, 'shards', None)
     args = argparse.Namespace(
-        work=tmp_path / 'work', packages=tmp_path / 'packages', workers=1, threads=2, fresh=True
+        work=tmp_path / 'work',
+        packages=tmp_path / 'packages',
+        workers=1,
+        threads=2,
+        fresh=True,
+        command='',
     )
     for begin in (main.run_baselines, lambda args: main.run_tabletop(args, 'none')):
         with pytest.raises(PackageError, match='another tokenizer'):
             begin(args)
     assert [package.sha256 for package in checked] == [shared.sha256] * 2
+
+
+class _Child:
+    """A process that was started and is done."""
+
+    started: list[list[str]] = []
+
+    def __init__(self, command: list[str], **_: object) -> None:
+        self.started.append(command)
+
+    def wait(self) -> int:
+        return 0
+
+    def terminate(self) -> None:
+        pass
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    """Call the program as a user does."""
+    threads = ('--threads', torch.get_num_threads())
+    monkeypatch.setattr(sys, 'argv', ['main.py', *map(str, (*arguments, *threads))])
+    monkeypatch.setattr(main, 'keep_freed_memory', lambda: None)
+    main.main()
+
+
+def test_both_baselines_record_what_the_user_has_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[argparse.Namespace] = []
+    for name in ('check_shared', 'tokenizer', 'shards'):
+        monkeypatch.setattr(Run, name, lambda *_: None)
+    monkeypatch.setattr(_Child, 'started', [])
+    monkeypatch.setattr(main.subprocess, 'Popen', _Child)
+    monkeypatch.setattr(main, 'run_tabletop', lambda args, arm: runs.append(args))
+    call(monkeypatch, '--fresh', 'baselines', '--work', 'a folder')  # in any order
+    for command in list(_Child.started):
+        monkeypatch.setattr(sys, 'argv', command[2:])
+        main.main()
+    threads = torch.get_num_threads()
+    typed = f"python -m training.main --fresh baselines --work 'a folder' --threads {threads}"
+    assert [args.command for args in runs] == [typed] * 2
+    assert [args.arm for args in runs] == ['none', 'window']
+    assert all(args.fresh and args.work == Path('a folder') for args in runs)
+
+
+def test_an_artefact_and_its_package_repeat_command_and_date_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tmp_path)
+    run.contract = StreamContract.load(main.REPOSITORY / 'contracts' / 'tabletop.yaml')
+    told: list[dict[str, str]] = []
+    monkeypatch.setattr(Run, 'tokenizer', lambda self: Autoencoder(MODEL))
+    monkeypatch.setattr(
+        'training.run.export_package', lambda *_, provenance, **__: told.append(provenance)
+    )
+    monkeypatch.setattr('training.run.commit', lambda besides: ' '.join(besides))
+    monkeypatch.setattr('training.run.time.strftime', lambda _: 'the day of the training')
+    model, meta = LatentWorldModel(MODEL), run.meta('student')
+    monkeypatch.setattr('training.run.time.strftime', lambda _: 'the day of the export')
+    for kept in (meta, {name: value for name, value in meta.items() if name != 'date'}):
+        artefact.save(run.path, model, MODEL, kept)
+        run.export(model, name='speck', shared_tokenizer=None)
+    assert [provenance.pop('date') for provenance in told] == [
+        'the day of the training',
+        'the day of the export',  # of an artefact that does not say
+    ]
+    assert told[0]['command'] == 'make it'
+    assert told[0]['commit'] == 'training/artefacts packages'

@@ -65,13 +65,24 @@ def bytes_per_frame(frames: npt.ArrayLike, rss_bytes: npt.ArrayLike) -> float:
     return float(np.median((rss[second] - rss[first])[apart > 0] / apart[apart > 0]))
 
 
-def commit() -> str:
-    """Return the checkout's commit, `-dirty` where files differ; `unknown` outside a checkout."""
-    command = ['git', '-C', str(REPOSITORY), 'describe', '--always', '--dirty', '--abbrev=12']
+def commit(besides: tuple[str, ...] = ()) -> str:
+    """Return the checkout's commit, `-dirty` where files differ; `unknown` outside a checkout.
+
+    Args:
+        besides: paths in the repository that may differ: what the measured work itself writes.
+    """
+    left_out = (f':(exclude){path}' for path in besides)
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        name = _git('describe', '--always', '--abbrev=12')
+        differs = _git('status', '--porcelain', '--untracked-files=no', '--', '.', *left_out)
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'
+    return f'{name}-dirty' if differs else name
+
+
+def _git(*arguments: str) -> str:
+    command = ['git', '--no-optional-locks', '-C', str(REPOSITORY), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _version(distribution: str) -> str:
