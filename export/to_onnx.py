@@ -73,7 +73,7 @@ def export_package(
         contract: `StreamContract.to_dict()` of what the model was trained on.
         sampler: steps and noise of the sampler that goes into `predict`, as in the manifest.
         renderer: what drew the training frames, None for a real camera.
-        provenance: command, commit and date of the training.
+        provenance: command, commit and date of the training, a digest of the weights if known.
         tokenizer_package: a package beside `out_dir` whose tokenizer this one shares, None to
             write an own one.
         inputs: stream of the parity sample; drifting colour waves when None.

@@ -27,7 +27,7 @@ from models.autoencoder import Autoencoder
 from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
 from training.distil import distil, few_step_error
-from training.fingerprint import digest, stale
+from training.fingerprint import digest, stale, weights_digest
 from training.optimise import running_state
 from training.probe import ProbeClip, collect, recall_2afc
 from training.recipes import Recipe, StudentStage, TeacherStage
@@ -38,7 +38,7 @@ from training.world import render_pool
 from training.worlds import make_world
 from wm_ros.contract import StreamContract
 from wm_ros.evaluation.machine import commit
-from wm_ros.manifest import Sampler
+from wm_ros.manifest import PackageError, Sampler
 from wm_ros.model_package import ModelPackage
 
 PRACTICE_SEED, PROBE_SEED, TOKENIZER_SEED = 0, 900_000, 800_000
@@ -361,23 +361,43 @@ class Run:
         return check
 
     def export(self, model: LatentWorldModel, *, name: str, shared_tokenizer: Path | None) -> Path:
-        """Write the model package."""
+        """Write the model package, unless the one in place was made of the same: another manifest
+        refuses saved memories.
+        """
         assert self.contract is not None
+        path, tokenizer = self.packages / name, self.tokenizer()
         meta = artefact.load(self.path).meta
         sampler = Sampler(self.recipe.sampler_steps, self.recipe.noise_mode)
+        renderer = getattr(self.world, 'renderer', None)
+        weights = digest([weights_digest(model), weights_digest(tokenizer)])
+        wanted = (name, weights, self.recipe.model, self.contract, sampler, renderer)
+        if wanted == _made_of(path):
+            console.print(f'{path} holds these weights already: left as it is')
+            return path
         export_package(
             model,
-            self.tokenizer(),
-            self.packages / name,
+            tokenizer,
+            path,
             name=name,
             contract=self.contract.to_dict(),
             sampler=sampler.to_dict(),
-            renderer=getattr(self.world, 'renderer', None),
+            renderer=renderer,
             provenance={
                 'command': str(meta['command']),
                 'commit': str(meta['commit']),
                 'date': str(meta.get('date', time.strftime('%Y-%m-%d'))),
+                'weights': weights,
             },
             tokenizer_package=shared_tokenizer,
         )
-        return self.packages / name
+        return path
+
+
+def _made_of(package: Path) -> tuple[Any, ...] | None:
+    """Return what `Run.export` has made a package of; None where there is no whole one."""
+    try:
+        told = ModelPackage.load(package).manifest
+    except PackageError:
+        return None
+    weights = told.provenance.weights
+    return told.name, weights, told.model, told.contract, told.sampler, told.renderer

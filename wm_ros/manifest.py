@@ -32,16 +32,27 @@ class PackageError(Exception):
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the weights come from: training command, commit and date (ISO 8601)."""
+    """Where the weights come from: training command, commit and date (ISO 8601).
+
+    Attributes:
+        weights: a digest of the trained weights, before the graphs were made of them; '' where
+            the package does not say.
+    """
 
     command: str
     commit: str
     date: str
+    weights: str = ''
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the manifest's JSON form."""
+        return {name: text for name, text in vars(self).items() if name != 'weights' or text}
 
     @classmethod
     def from_dict(cls, values: Any) -> Provenance:
         """Build from the manifest's JSON form."""
-        return cls(**_texts(values, ('command', 'commit', 'date'), 'provenance'))
+        said = ('weights',) if 'weights' in _typed(values, dict, 'provenance') else ()
+        return cls(**_texts(values, ('command', 'commit', 'date', *said), 'provenance'))
 
 
 @dataclass(frozen=True)
@@ -162,7 +173,7 @@ class Manifest:
             'format': FORMAT,
             'name': self.name,
             'licence': self.licence,
-            'provenance': vars(self.provenance),
+            'provenance': self.provenance.to_dict(),
             'model': self.model.to_dict(),
             'contract': self.contract.to_dict(),
             'sampler': self.sampler.to_dict(),

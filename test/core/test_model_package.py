@@ -50,6 +50,16 @@ def test_a_whole_package_loads_and_its_manifest_survives_a_round_trip(
     assert set(package.signatures) == {'encode', 'write', 'predict', 'decode'}
 
 
+def test_a_manifest_may_say_which_weights_it_was_made_of(package: ModelPackage) -> None:
+    assert package.manifest.provenance.weights == ''
+    before = package.manifest.to_dict()
+    assert 'weights' not in before['provenance']  # those from before stay as they are
+    rewrite(package, lambda m: m['provenance'].update(weights='abc'))
+    manifest = ModelPackage.load(package.path).manifest
+    assert manifest.provenance.weights == 'abc'
+    assert Manifest.from_dict(manifest.to_dict()) == manifest
+
+
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match='no such package directory'):
         ModelPackage.load(tmp_path / 'nothing')
@@ -125,6 +135,9 @@ def test_a_damaged_parity_sample_is_refused(package: ModelPackage) -> None:
     (lambda m: m['graphs']['write'].update(path='/etc/passwd'), 'outside the package'),
     (lambda m: m['parity'].update(tolerance=1), 'tolerance: found 1, expected dict'),
     (lambda m: m['provenance'].pop('commit'), 'provenance: missing fields commit'),
+    (lambda m: m['provenance'].update(weights=1), r'provenance\.weights: found 1, expected str'),
+    (lambda m: m['provenance'].update(author='x'), 'provenance: unknown fields author'),
+    (lambda m: m.update(provenance='x'), "provenance: found 'x', expected dict"),
     (lambda m: m.update(name=None), 'name: found None, expected str'),
 ])
 def test_a_manifest_that_does_not_fit_is_refused(package: ModelPackage, edit: Edit,

@@ -13,6 +13,7 @@ import torch
 
 from export import artefact
 from models.autoencoder import Autoencoder
+from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
 from training import main
 from training.compare import compare, samplers
@@ -30,7 +31,7 @@ from training.run import Run
 from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
 from wm_ros.manifest import PackageError
-from wm_ros.model_package import ModelPackage
+from wm_ros.model_package import MANIFEST, ModelPackage
 from wm_ros.toy_package import write_toy_package
 
 MODEL = ModelConfig(
@@ -445,3 +446,55 @@ def test_an_artefact_and_its_package_repeat_command_and_date_of_the_training(
     ]
     assert told[0]['command'] == 'make it'
     assert told[0]['commit'] == 'training/artefacts packages'
+
+
+def test_a_package_is_exported_again_only_when_what_it_is_made_of_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = StreamContract.load(main.REPOSITORY / 'contracts' / 'tabletop.yaml')
+    shapes = replace(MODEL, action_width=contract.action_width, image_size=contract.image_size)
+    sampler = (1.0, 0.5)  # that of a toy package
+    recipe = replace(RECIPE, model=shapes, sampler_steps=sampler)
+    autoencoder, model = Autoencoder(shapes), LatentWorldModel(shapes)
+    round_to_fp16(model)
+    monkeypatch.setattr(Run, 'tokenizer', lambda self: autoencoder)
+    exported: list[Path] = []
+
+    def export(*given: object, name: str, provenance: object, **_: object) -> None:
+        path = given[2]
+        assert isinstance(path, Path)
+        write_toy_package(path, contract, model=shapes, name=name)
+        manifest = json.loads((path / MANIFEST).read_text())
+        (path / MANIFEST).write_text(json.dumps(manifest | {'provenance': provenance}))
+        exported.append(path)
+
+    monkeypatch.setattr('training.run.export_package', export)
+
+    def again(model: LatentWorldModel, **changes: object) -> bool:
+        """Whether this is exported, after it was trained or loaded."""
+        exported.clear()
+        run = run_of(tmp_path, replace(recipe, **changes))
+        run.contract = contract
+        artefact.save(run.path, model, shapes, run.meta('student'))
+        assert run.export(model, name='speck', shared_tokenizer=None) == run.packages / 'speck'
+        return bool(exported)
+
+    assert again(model)
+    assert not again(model)
+    loaded = LatentWorldModel(shapes)
+    artefact.load(run_of(tmp_path, recipe).path).load_into(loaded)
+    assert not again(loaded)
+    assert again(model, sampler_steps=(1.0,))
+    with torch.no_grad():
+        autoencoder.latent_mean.add_(1)
+    assert again(model)
+    with torch.no_grad():
+        next(iter(model.parameters())).add_(1)
+    assert again(model)
+    path = tmp_path / 'packages' / 'speck'
+    (path / 'parity.npz').write_bytes(b'')
+    assert again(model)  # it was not whole
+    manifest = json.loads((path / MANIFEST).read_text())
+    del manifest['provenance']['weights']
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    assert again(model)  # it did not say
