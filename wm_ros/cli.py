@@ -12,6 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wm_ros.bag import Recovery
 
 START_NS = 1_000_000_000  # stamp of the first simulated frame; zero means "no stamp" in ROS
 
@@ -89,11 +93,16 @@ def _bag_info(options: argparse.Namespace) -> int:
 def _bag_recover(options: argparse.Namespace) -> int:
     from wm_ros.bag import recover
 
-    found = recover(options.bag)
+    for found in recover(options.bag):
+        _show_recovery(found)
+    return 0
+
+
+def _show_recovery(found: Recovery) -> None:
     kept, span_s = sum(found.messages.values()), (found.end_ns - found.start_ns) / 1e9
     if found.complete:
-        print(f'{found.path}: was complete, {kept} messages; metadata.yaml written anew')
-        return 0
+        print(f'{found.path}: was complete, {kept} messages')
+        return
     print(f'{found.path}: kept {kept} messages over {span_s:.3f} s')
     for topic, messages in found.messages.items():
         print(f'  {topic}  {messages} messages')
@@ -103,7 +112,6 @@ def _bag_recover(options: argparse.Namespace) -> int:
     )
     if found.damaged_path is not None:
         print(f'the file as it was found: {found.damaged_path}')
-    return 0
 
 
 def _bag_steps_arguments(parser: argparse.ArgumentParser) -> None:

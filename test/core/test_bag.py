@@ -310,7 +310,7 @@ def test_a_killed_recorder_loses_at_most_the_last_second(tmp_path: Path) -> None
     assert yaml.safe_load((bag / 'metadata.yaml').read_text())
     with pytest.raises(BagError, match='wm bag recover'):
         bag_info(bag)
-    found = recover(bag)
+    (found,) = recover(bag)
     assert not found.complete
     assert found.end_ns >= 499 * 10_000_000 - 1_000_000_000
     assert found.messages == {'/command': bag_info(bag).messages}

@@ -14,12 +14,17 @@ from typing import IO
 
 from mcap.writer import CompressionType, Writer
 
-from wm_ros.bag.metadata import TopicRecord, write_metadata
+from wm_ros.bag.metadata import FileRecord, TopicRecord, make_metadata, write_metadata
 from wm_ros.bag.types import BagError, definition_of, type_hash
 
 LONGEST_CHUNK_NS = 1_000_000_000
 CHUNK_BYTES = 1024 * 1024
 MESSAGE_SCHEMA = 'ros2msg'
+
+
+def hash_of(msgtype: str, definition: str, encoding: str) -> str:
+    """Return the RIHS01 hash of a type; empty for a definition that is no .msg text."""
+    return type_hash(msgtype, definition) if encoding == MESSAGE_SCHEMA else ''
 
 
 @dataclass
@@ -136,8 +141,12 @@ class McapFile:
         definition: str,
         encoding: str = MESSAGE_SCHEMA,
         digest: str | None = None,
+        qos: str = '',
     ) -> None:
-        """Announce a topic; the same topic and type twice is one. `digest` None: compute it."""
+        """Announce a topic; the same topic and type twice is one.
+
+        `digest` None: compute it. `qos`: that it was offered with, as YAML text.
+        """
         self._require_open()
         if topic in self._topics:
             if self._topics[topic].msgtype != msgtype:
@@ -147,7 +156,7 @@ class McapFile:
                 )
             return
         if digest is None:
-            digest = type_hash(msgtype, definition) if encoding == MESSAGE_SCHEMA else ''
+            digest = hash_of(msgtype, definition, encoding)
         if msgtype not in self._schemas:
             schema = self._writer.register_schema(msgtype, encoding, definition.encode())
             self._schemas[msgtype] = schema
@@ -155,12 +164,17 @@ class McapFile:
             topic,
             'cdr',
             self._schemas[msgtype],
-            {'offered_qos_profiles': '', 'topic_type_hash': digest},
+            {'offered_qos_profiles': qos, 'topic_type_hash': digest},
         )
         self._topics[topic] = _Topic(channel_id, msgtype, digest)
 
-    def write(self, topic: str, data: bytes | memoryview, log_ns: int) -> None:
-        """Append one message, closing the chunk first when it spans long enough."""
+    def write(
+        self, topic: str, data: bytes | memoryview, log_ns: int, publish_ns: int | None = None
+    ) -> None:
+        """Append one message, closing the chunk first when it spans long enough.
+
+        `publish_ns` None: as `log_ns`.
+        """
         self._require_open()
         if topic not in self._topics:
             known = ', '.join(self._topics) or 'none'
@@ -173,7 +187,8 @@ class McapFile:
         if self._chunk_start_ns is None:
             self._chunk_start_ns = log_ns
         held = self._topics[topic]
-        self._writer.add_message(held.channel_id, log_ns, bytes(data), log_ns, held.messages)
+        sent_ns = log_ns if publish_ns is None else publish_ns
+        self._writer.add_message(held.channel_id, log_ns, bytes(data), sent_ns, held.messages)
         held.messages += 1
         self.start_ns = log_ns if self.start_ns is None else min(self.start_ns, log_ns)
         self.end_ns = max(self.end_ns, log_ns)
@@ -196,7 +211,8 @@ class McapFile:
             TopicRecord(name, held.msgtype, held.type_hash, held.messages)
             for name, held in self._topics.items()
         ]
-        write_metadata(folder, self.path.name, topics, self.start_ns or 0, self.end_ns)
+        file = FileRecord(self.path.name, self.messages, self.start_ns or 0, self.end_ns)
+        write_metadata(folder, make_metadata([file], topics))
 
     def _require_open(self) -> None:
         if not self.is_open:

@@ -1,29 +1,34 @@
-"""Rebuild a readable bag from an MCAP file that was cut at any byte, and say what was lost.
+"""Make a bag readable whose MCAP files were cut at any byte, and say what was lost.
 
-Whole chunks are copied message by message into a fresh file beside the cut one, which takes its
-place only when it is complete. Where anything was lost, the file as it was found stays beside it
-as `<file>.damaged`: another tool may read more. A bag that was closed properly keeps its file; its
-metadata is written anew.
+Whole chunks of a cut file are copied message by message into a fresh one beside it, which takes
+its place only when all of them are complete. Where anything was lost, the file as it was found
+stays as `<file>.damaged`: another tool may read more. A file that was closed properly is left
+alone. metadata.yaml is written anew where it says something else, the old one kept the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
+import re
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcap.records import Channel, Chunk, Message, Schema
-from mcap.stream_reader import StreamReader, breakup_chunk
+from mcap.records import Message
 
+from wm_ros.bag import metadata
+from wm_ros.bag.metadata import FileRecord
 from wm_ros.bag.record import McapFile
+from wm_ros.bag.salvage import Contents, Salvage, read_contents
 from wm_ros.bag.types import BagError
+
+SUFFIX = '.mcap'
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What `recover` did.
+    """What `recover` did to one file.
 
     Attributes:
         path: the MCAP file.
@@ -50,92 +55,102 @@ class Recovery:
     damaged_path: Path | None = None
 
 
-class _Salvage:
-    """Reads records until the file ends or makes no sense."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.complete = False
-        self.good_bytes = 0
-        self.damaged_chunks = 0
-        self.damaged_bytes = 0
-        self.orphans = 0
-
-    def records(self) -> Iterator[Any]:
-        """Yield schemas, channels and messages; every error ends the reading, none is raised."""
-        with self.path.open('rb') as stream:
-            records = iter(StreamReader(stream, emit_chunks=True).records)
-            while True:
-                before = self.good_bytes
-                try:
-                    record = next(records)
-                except StopIteration:  # only after the footer and the magic number behind it
-                    self.complete = True
-                    return
-                except Exception:  # any byte may be missing or wrong; what was read so far stands
-                    return
-                self.good_bytes = stream.tell()
-                if isinstance(record, Chunk):
-                    yield from self._of_chunk(record, self.good_bytes - before)
-                else:
-                    yield record
-
-    def _of_chunk(self, chunk: Chunk, size: int) -> list[Any]:
-        try:
-            return breakup_chunk(chunk, validate_crc=True)
-        except Exception:  # counted and reported: the other chunks are still good
-            self.damaged_chunks += 1
-            self.damaged_bytes += size
-            return []
-
-
-def recover(bag: str | Path) -> Recovery:
+def recover(bag: str | Path) -> list[Recovery]:
     """Make a cut or unclosed bag readable.
 
     Args:
-        bag: a bag folder with one MCAP file, or the file itself (the bag is then its folder).
+        bag: a bag folder, of which every damaged MCAP file is recovered; or one file of a bag, the
+            only one that is then touched: the others keep their place in the metadata.
 
     Returns:
-        What was kept and what was lost.
+        What was kept and what was lost, by file in the bag's order. A damaged file without one
+        readable message leaves the bag where other files have some.
 
     Raises:
-        BagError: there is no MCAP file, or not one message in it.
+        BagError: there is no MCAP file, not one message in them, or a file of the bag is missing;
+            nothing has been changed.
     """
-    path = _mcap_file(Path(bag))
-    salvage = _Salvage(path)
-    file_bytes = path.stat().st_size
-    fresh_path = path.with_name(path.name + '.recovering')
+    bag = Path(bag)
+    alone = bag.is_file()
+    folder = bag.parent if alone else bag
+    old = metadata.read_metadata(folder)
+    names = _names(bag, old)
+    read = {
+        name: read_contents(folder / name)
+        for name in names
+        if name == bag.name or (name.endswith(SUFFIX) and (folder / name).is_file())
+    }
+    chosen = [read[name] for name in ([bag.name] if alone else names)]
+    if not any(each.file.messages for each in chosen):
+        size = sum(each.file_bytes for each in chosen)
+        raise BagError(f'{bag}: not one message in {size} bytes; nothing to recover')
+    damaged = [each for each in chosen if not each.complete]
+    try:
+        for each in damaged:
+            _copy(each)
+        kept = {each.path: _replace(each) for each in damaged}
+    finally:
+        for each in damaged:
+            _fresh_path(each.path).unlink(missing_ok=True)
+    _write_metadata(folder, old, names, read, chosen)
+    return [_recovery(each, kept.get(each.path)) for each in chosen]
+
+
+def _names(bag: Path, old: dict[str, Any] | None) -> list[str]:
+    """Return the names of the bag's files: those listed in their order, then the others."""
+    listed = [] if old is None else list(metadata.files_of(old))
+    if bag.is_file() and old is not None:
+        return listed if bag.name in listed else [*listed, bag.name]
+    folder = bag.parent if bag.is_file() else bag
+    there = sorted((path.name for path in folder.glob(f'*{SUFFIX}')), key=_in_order)
+    if bag.is_file():
+        return there if bag.name in there else [*there, bag.name]
+    if not there:
+        raise BagError(f'{bag} holds 0 {SUFFIX} files, expected one or more')
+    if missing := [name for name in listed if name not in there]:
+        raise BagError(
+            f'{bag}: {metadata.NAME} names {", ".join(missing)}, which is no {SUFFIX} file there; '
+            f'to go on without it move {metadata.NAME} away'
+        )
+    return [*listed, *(name for name in there if name not in listed)]
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Sort key by which bag_2 comes before bag_10."""
+    return [(int(part or 0) if part.isdigit() else 0, part) for part in re.split(r'(\d+)', name)]
+
+
+def _fresh_path(path: Path) -> Path:
+    return path.with_name(f'{path.name}.recovering')
+
+
+def _copy(contents: Contents) -> None:
+    """Write what can be read of a file into a fresh one beside it."""
+    fresh_path = _fresh_path(contents.path)
     fresh_path.unlink(missing_ok=True)
     fresh = McapFile(fresh_path)
-    try:
-        messages = _copy(salvage, fresh)
-        fresh.close()
-        if not fresh.messages:
-            raise BagError(f'{path}: not one message in {file_bytes} bytes; nothing to recover')
-        lost_bytes = salvage.damaged_bytes
-        lost_bytes += 0 if salvage.complete else file_bytes - salvage.good_bytes
-        damaged_path = None
-        if not salvage.complete or salvage.damaged_chunks:
-            if lost_bytes or salvage.orphans:
-                damaged_path = _free_path(path)
-                path.rename(damaged_path)
-            fresh_path.replace(path)
-    finally:
-        fresh_path.unlink(missing_ok=True)
-    fresh.path = path
-    fresh.write_metadata(path.parent)
-    return Recovery(
-        path,
-        salvage.complete and not salvage.damaged_chunks,
-        messages,
-        file_bytes,
-        lost_bytes,
-        salvage.damaged_chunks,
-        salvage.orphans,
-        fresh.start_ns or 0,
-        fresh.end_ns,
-        damaged_path,
-    )
+    for channel_id, topic in contents.topics.items():
+        text, encoding = contents.definitions[channel_id]
+        fresh.add_topic(topic.name, topic.msgtype, text, encoding, topic.type_hash, topic.qos)
+    for record in Salvage(contents.path).records():
+        if isinstance(record, Message) and record.channel_id in contents.topics:
+            topic = contents.topics[record.channel_id]
+            fresh.write(topic.name, record.data, record.log_time, record.publish_time)
+    fresh.close()
+
+
+def _replace(contents: Contents) -> Path | None:
+    """Put the fresh file into its place; return where the damaged one stays, if anything is lost.
+
+    A fresh file without messages takes no place.
+    """
+    path, damaged_path = contents.path, None
+    if contents.lost_bytes or contents.orphans or not contents.file.messages:
+        damaged_path = _free_path(path)
+        path.rename(damaged_path)
+    if contents.file.messages:
+        _fresh_path(path).replace(path)
+    return damaged_path
 
 
 def _free_path(path: Path) -> Path:
@@ -147,44 +162,43 @@ def _free_path(path: Path) -> Path:
     return damaged_path
 
 
-def _copy(salvage: _Salvage, fresh: McapFile) -> dict[str, int]:
-    messages: dict[str, int] = {}
-    topics = _topics(salvage.path)
-    for channel, msgtype, text, encoding in topics.values():
-        digest = channel.metadata.get('topic_type_hash')
-        fresh.add_topic(channel.topic, msgtype, text, encoding, digest)
-        messages[channel.topic] = 0
-    for record in salvage.records():
-        if isinstance(record, Message) and record.channel_id in topics:
-            topic = topics[record.channel_id][0].topic
-            fresh.write(topic, record.data, record.log_time)
-            messages[topic] += 1
-        elif isinstance(record, Message):
-            salvage.orphans += 1
-    return messages
+def _write_metadata(
+    folder: Path,
+    old: dict[str, Any] | None,
+    names: Sequence[str],
+    read: dict[str, Contents],
+    chosen: Sequence[Contents],
+) -> None:
+    """Write the metadata of the bag if it changes; of files not chosen, as it lists them."""
+    listed = {} if old is None else metadata.files_of(old)
+    files = []
+    for name in names:
+        contents = read.get(name)
+        if contents is None or contents not in chosen:
+            known = listed.get(name) or (contents and contents.file)
+            files.append(known or FileRecord(name, 0))
+        elif contents.complete or contents.file.messages:
+            files.append(contents.file)
+    topics = [topic for contents in read.values() for topic in contents.topics.values()]
+    content = metadata.make_metadata(files, topics, old)
+    if content == old:
+        return
+    path = folder / metadata.NAME
+    if path.exists():
+        shutil.copy2(path, _free_path(path))
+    metadata.write_metadata(folder, content)
 
 
-def _topics(path: Path) -> dict[int, tuple[Channel, str, str, str]]:
-    """Collect channel, type, definition and its encoding, from all over the file.
-
-    A whole file repeats them at its end. The first that can be read counts: chunks have checksums.
-    """
-    schemas: dict[int, tuple[str, str, str]] = {}
-    topics: dict[int, tuple[Channel, str, str, str]] = {}
-    for record in _Salvage(path).records():
-        if isinstance(record, Schema):
-            with suppress(UnicodeDecodeError):
-                text = record.data.decode()
-                schemas.setdefault(record.id, (record.name, text, record.encoding))
-        elif isinstance(record, Channel) and record.schema_id in schemas:
-            topics.setdefault(record.id, (record, *schemas[record.schema_id]))
-    return topics
-
-
-def _mcap_file(bag: Path) -> Path:
-    if bag.is_file():
-        return bag
-    files = sorted(bag.glob('*.mcap'))
-    if len(files) != 1:
-        raise BagError(f'{bag} holds {len(files)} .mcap files, expected one')
-    return files[0]
+def _recovery(contents: Contents, damaged_path: Path | None) -> Recovery:
+    return Recovery(
+        contents.path,
+        contents.complete,
+        contents.messages,
+        contents.file_bytes,
+        contents.lost_bytes,
+        contents.damaged_chunks,
+        contents.orphans,
+        contents.start_ns,
+        contents.end_ns,
+        damaged_path,
+    )
