@@ -201,7 +201,7 @@ def test_the_command_line_exports_a_checkpoint(
     package = ModelPackage.load(owner.parent / 'tiny_cli')
     assert package.model == tiny_config('none')
     assert package.sampler.steps == (1.0,)
-    assert vars(package.manifest.provenance) == meta
+    assert package.manifest.provenance.to_dict() == meta
     assert package.manifest.graphs == reference.manifest.graphs
 
 
