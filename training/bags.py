@@ -23,7 +23,11 @@ SHORTEST_CLIP = 32
 
 
 class BagWorld:
-    """Recorded episodes of one robot."""
+    """Recorded episodes of one robot.
+
+    Attributes:
+        clip_names: the bag of every clip.
+    """
 
     renderer = None
 
@@ -41,7 +45,9 @@ class BagWorld:
             'contract': digest(self.contract.to_dict()),
             'bytes': {bag.name: sum(f.stat().st_size for f in bag.iterdir()) for bag in bags},
         }
-        self._clips = [clip for bag in bags for clip in read_clips(bag, self.contract)]
+        named = [(bag.name, clip) for bag in bags for clip in read_clips(bag, self.contract)]
+        self._clips = [clip for _, clip in named]
+        self.clip_names = [name for name, _ in named]
         self.clips = len(self._clips)
         if not self._clips:
             raise ValueError(

@@ -35,6 +35,7 @@ from wm_ros.model_package import MANIFEST, PackageError
 ARTEFACTS = Path(__file__).parent / 'artefacts'
 REPOSITORY = Path(__file__).parent.parent
 BASELINES = ('none', 'window')
+HELD_OUT = 'episode_001'  # what `make demo-real` plays
 
 
 def run_tiny(args: argparse.Namespace) -> None:
@@ -143,15 +144,8 @@ def run_compare(args: argparse.Namespace) -> None:
 
 def run_real(args: argparse.Namespace) -> None:
     """Train and export a small model from a robot's own bags."""
-    held_out = set(args.hold_out.split(',')) if args.hold_out else set()
-    if not args.bags.is_dir():
-        raise SystemExit(f'{args.bags}: no such folder of bags; give one with --bags')
+    bags = practice_bags(args.bags, args.hold_out)
     recipe = real_recipe(StreamContract.load(args.contract))
-    bags = sorted(
-        path for path in args.bags.iterdir() if path.is_dir() and path.name not in held_out
-    )
-    if not bags:
-        raise SystemExit(f'{args.bags}: no bag folders to train on')
     run = Run(
         recipe,
         work=args.work,
@@ -162,8 +156,38 @@ def run_real(args: argparse.Namespace) -> None:
         packages=args.packages,
         command=args.command,
     )
+    if args.fresh:
+        run.forget()
     model = run.train()
     console.print('package:', run.export(model, name=recipe.name, shared_tokenizer=None))
+
+
+def practice_bags(folder: Path, hold_out: str | None) -> list[Path]:
+    """Return the bag folders to train on, in order of their names.
+
+    Args:
+        folder: holds one folder per bag.
+        hold_out: names kept apart, comma separated; None for the project's own choice, which is
+            of its own bags only.
+
+    Raises:
+        FileNotFoundError: no such folder, a name that is not in it, nothing left.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder}: no such folder of bags; give one with --bags')
+    if hold_out is None:
+        hold_out = HELD_OUT if folder.resolve() == share.g1_bottle().resolve() else ''
+    held_out = {name.strip() for name in hold_out.split(',')} - {''}
+    bags = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
+    if unknown := sorted(held_out - set(bags)):
+        raise FileNotFoundError(
+            f'--hold-out {", ".join(unknown)}: not in {folder}, which has {", ".join(bags)}'
+        )
+    kept = [path for name, path in bags.items() if name not in held_out]
+    if not kept:
+        raise FileNotFoundError(f'{folder}: no bag folders to train on')
+    console.print('held out:', ', '.join(sorted(held_out)) or 'nothing')
+    return kept
 
 
 def keep_freed_memory() -> None:
@@ -198,7 +222,10 @@ def main() -> None:
         '--contract', type=Path, default=REPOSITORY / 'contracts' / 'g1_bottle.yaml'
     )
     parser.add_argument(
-        '--hold-out', default='episode_001', help='bag folders kept apart, comma separated'
+        '--hold-out',
+        metavar='NAMES',
+        help='real: bag folders kept apart, comma separated (default: none, '
+        f"{HELD_OUT} of the project's own bags)",
     )
     parser.add_argument(
         '--arm', choices=ARMS, default='ttt', help='tabletop, compare: which memory'
@@ -209,6 +236,8 @@ def main() -> None:
     asked = f'python -m training.main {shlex.join(sys.argv[1:])}'
     parser.add_argument('--command', default=asked, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.fresh and args.what == 'compare':
+        parser.error('--fresh: compare trains no teacher and forgets none')
     keep_freed_memory()
     torch.set_num_threads(args.threads)
     shipped = REPOSITORY / 'packages'

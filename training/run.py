@@ -30,7 +30,7 @@ from training.distil import distil, few_step_error
 from training.fingerprint import digest, stale, weights_digest
 from training.optimise import running_state
 from training.probe import ProbeClip, collect, recall_2afc
-from training.recipes import Recipe, StudentStage, TeacherStage
+from training.recipes import Recipe, Stage, StudentStage, TeacherStage
 from training.shards import Shards, shards_made_of, write_shards
 from training.teacher import train_teacher
 from training.tokenizer import reconstruction_psnr_db, train_tokenizer
@@ -302,6 +302,7 @@ class Run:
         done = self._resume(plan, model)
         for position, stage in list(enumerate(recipe.stages))[done:]:
             shards = self.shards(autoencoder, position)
+            self._tell_left_out(stage, shards)
             made_of = plan[stage.name]
             started = time.monotonic()
             figures: dict[str, object] = {}
@@ -336,6 +337,18 @@ class Run:
                 artefact.save(path, model, recipe.model, meta)
             running_state(self.work, f'{self.arm}.{stage.name}').unlink(missing_ok=True)
         return model.eval().requires_grad_(False)
+
+    def _tell_left_out(self, stage: Stage, shards: Shards) -> None:
+        """Say which clips are too short for a stage's windows."""
+        short = np.flatnonzero(shards.too_short(stage.frames))
+        if not len(short):
+            return
+        names = getattr(self.world, 'clip_names', range(len(shards.lengths)))
+        told = ', '.join(f'{names[clip]} ({shards.lengths[clip]} frames)' for clip in short)
+        console.print(
+            f'{stage.name} never draws {len(short)} of {len(shards.lengths)} clips, shorter than '
+            f'its windows: {told}'
+        )
 
     def gate(
         self, stage: TeacherStage, autoencoder: Autoencoder

@@ -154,6 +154,13 @@ class Shards:
             .astype(bool)
         )
 
+    def too_short(self, frames: int) -> np.ndarray:
+        """Return, for every clip, whether windows of so many frames are never drawn from it.
+
+        Where no clip is as long as that, windows are as long as the longest.
+        """
+        return np.asarray(self.lengths < min(frames, int(self.lengths.max())))
+
     def sample(
         self,
         rng: np.random.Generator,
@@ -173,7 +180,7 @@ class Shards:
         the target lies up to `ahead` frames later and the frames between are imagined.
         """
         frames = min(frames, int(self.lengths.max()))
-        able = np.flatnonzero(self.lengths >= frames)
+        able = np.flatnonzero(~self.too_short(frames))
         chosen = rng.choice(able, clips)
         latents, actions, picks = [], [], []
         for clip in chosen:

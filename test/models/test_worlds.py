@@ -54,7 +54,7 @@ def test_probe_twins_share_all_but_the_frames_that_show_the_pair() -> None:
 
 def test_a_folder_without_long_enough_recordings_is_refused(tmp_path: Path, bag: Path) -> None:
     world = BagWorld(CONTRACT, [bag], 64)
-    assert world.clips == 1
+    assert (world.clips, world.clip_names) == (1, ['episode_3'])
     assert world.practice(5, 40).images_THWC.shape[0] == 40
     with pytest.raises(ValueError, match='image_size'):
         BagWorld(CONTRACT, [bag], 128)

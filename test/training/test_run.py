@@ -28,6 +28,7 @@ from training.recipes import (
     baseline,
 )
 from training.run import Run
+from training.shards import Shards, write_shards
 from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
 from wm_ros.manifest import PackageError
@@ -498,3 +499,67 @@ def test_a_package_is_exported_again_only_when_what_it_is_made_of_has_changed(
     del manifest['provenance']['weights']
     (path / MANIFEST).write_text(json.dumps(manifest))
     assert again(model)  # it did not say
+
+
+def test_bags_that_are_held_out_are_those_that_were_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ['episode_001', 'episode_002', 'other']
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / 'LICENSE').touch()
+
+    def left(hold_out: str | None) -> list[str]:
+        return [path.name for path in main.practice_bags(tmp_path, hold_out)]
+
+    assert left(None) == left('') == names  # a user's own folder of that name is learned from
+    assert left('other') == names[:2]
+    assert left('other, episode_001') == ['episode_002']
+    for typed in ('othr', 'other,othr'):
+        with pytest.raises(FileNotFoundError, match='--hold-out othr: not in .*, other'):
+            left(typed)
+    with pytest.raises(FileNotFoundError, match='no bag folders to train on'):
+        left(','.join(names))
+    with pytest.raises(FileNotFoundError, match='no such folder of bags'):
+        main.practice_bags(tmp_path / 'LICENSE', None)
+    monkeypatch.setenv('WM_ROS_G1_BOTTLE', str(tmp_path))
+    assert left(None) == names[1:]
+
+
+def test_a_fresh_start_is_one_or_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / 'bag').mkdir()
+    done: list[str] = []
+    monkeypatch.setattr('training.run.make_world', lambda *_: None)
+    monkeypatch.setattr(Run, 'forget', lambda _: done.append('forget'))
+    monkeypatch.setattr(Run, 'train', lambda _: done.append('train'))
+    monkeypatch.setattr(Run, 'export', lambda *_, **__: None)
+    for fresh, expected in (([], ['train']), (['--fresh'], ['forget', 'train'])):
+        done.clear()
+        call(monkeypatch, 'real', '--bags', tmp_path, *fresh)
+        assert done == expected
+    with pytest.raises(SystemExit):
+        call(monkeypatch, 'compare', '--fresh')
+    assert '--fresh: compare trains no teacher' in capsys.readouterr().err
+
+
+def test_clips_that_no_window_fits_into_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    autoencoder, run = Autoencoder(MODEL), run_of(tmp_path)
+    for frames in (40, 20):
+        write_shards(
+            tmp_path / str(frames), run.world, autoencoder, seeds=range(1), frames=frames
+        )
+    shards = Shards([tmp_path / '40', tmp_path / '20'], MODEL.latent_shape, 3)
+    for frames, short in ((16, [False, False]), (24, [False, True]), (99, [False, True])):
+        assert shards.too_short(frames).tolist() == short
+    monkeypatch.setattr(Run, 'shards', lambda *_: shards)
+    monkeypatch.setattr(run.world, 'clip_names', ['long_bag', 'short_bag'], raising=False)
+    run.train()
+    said = ' '.join(capsys.readouterr().out.split())
+    told = 'long never draws 1 of 2 clips, shorter than its windows: short_bag (20 frames)'
+    assert told in said
+    assert said.count('never draws') == 1  # windows of the others are short enough
