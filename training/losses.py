@@ -61,8 +61,9 @@ def history(
     noise = torch.randn(latents.shape, generator=generator)
     gate = (torch.rand(clips, frames, generator=generator) >= dropped).float()
     # Where a frame is missing the node has its own prediction, never the truth. `imagine` makes
-    # some of those last frames for real; the others are noised, so that no dropped frame that
-    # lies right before a target shows what a robot could not have seen.
+    # such predictions for some of the frames before a target. A dropped frame is noised as others
+    # are, by `level` at most: the denoiser must not take it for exact, but most of what a robot
+    # could not have seen remains in it.
     sigma = torch.where(noisy | (gate == 0), sigma, 0.0).view(clips, frames, 1, 1, 1)
     return (1 - sigma) * latents + sigma * noise, gate
 
