@@ -32,8 +32,7 @@ from wm_ros.config import ARMS
 from wm_ros.contract import StreamContract
 from wm_ros.model_package import MANIFEST, PackageError
 
-ARTEFACTS = Path(__file__).parent / 'artefacts'
-REPOSITORY = Path(__file__).parent.parent
+ARTEFACTS = share.REPOSITORY / 'training' / 'artefacts'
 BASELINES = ('none', 'window')
 HELD_OUT = 'episode_001'  # what `make demo-real` plays
 
@@ -87,7 +86,7 @@ def tabletop(args: argparse.Namespace, arm: str) -> Run:
         TABLETOP if arm == 'ttt' else baseline(TABLETOP, arm),
         work=args.work,
         artefacts=ARTEFACTS,
-        contract=REPOSITORY / 'contracts' / 'tabletop.yaml',
+        contract=share.REPOSITORY / 'contracts' / 'tabletop.yaml',
         bags=[],
         workers=args.workers,
         packages=args.packages,
@@ -219,7 +218,7 @@ def main() -> None:
     parser.add_argument('--fresh', action='store_true', help='start from nothing')
     parser.add_argument('--bags', type=Path, default=share.g1_bottle())
     parser.add_argument(
-        '--contract', type=Path, default=REPOSITORY / 'contracts' / 'g1_bottle.yaml'
+        '--contract', type=Path, default=share.REPOSITORY / 'contracts' / 'g1_bottle.yaml'
     )
     parser.add_argument(
         '--hold-out',
@@ -240,7 +239,7 @@ def main() -> None:
         parser.error('--fresh: compare trains no teacher and forgets none')
     keep_freed_memory()
     torch.set_num_threads(args.threads)
-    shipped = REPOSITORY / 'packages'
+    shipped = share.REPOSITORY / 'packages'
     args.packages = args.packages or (
         shipped if args.what in ('tabletop', 'baselines') else args.work / 'packages'
     )

@@ -33,6 +33,7 @@ from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
 from wm_ros.manifest import PackageError
 from wm_ros.model_package import MANIFEST, ModelPackage
+from wm_ros.share import REPOSITORY
 from wm_ros.toy_package import write_toy_package
 
 MODEL = ModelConfig(
@@ -356,7 +357,7 @@ def test_baselines_that_cannot_share_the_tokenizer_are_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artefact.save(run_of(tmp_path).path, LatentWorldModel(MODEL), MODEL, {'stage': 'student'})
-    contract = StreamContract.load(main.REPOSITORY / 'contracts' / 'tabletop.yaml')
+    contract = StreamContract.load(REPOSITORY / 'contracts' / 'tabletop.yaml')
     shared = write_toy_package(tmp_path / 'packages' / RECIPE.name, contract)
     checked: list[ModelPackage] = []
 
@@ -428,7 +429,7 @@ def test_an_artefact_and_its_package_repeat_command_and_date_of_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(tmp_path)
-    run.contract = StreamContract.load(main.REPOSITORY / 'contracts' / 'tabletop.yaml')
+    run.contract = StreamContract.load(REPOSITORY / 'contracts' / 'tabletop.yaml')
     told: list[dict[str, str]] = []
     monkeypatch.setattr(Run, 'tokenizer', lambda self: Autoencoder(MODEL))
     monkeypatch.setattr(
@@ -452,7 +453,7 @@ def test_an_artefact_and_its_package_repeat_command_and_date_of_the_training(
 def test_a_package_is_exported_again_only_when_what_it_is_made_of_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contract = StreamContract.load(main.REPOSITORY / 'contracts' / 'tabletop.yaml')
+    contract = StreamContract.load(REPOSITORY / 'contracts' / 'tabletop.yaml')
     shapes = replace(MODEL, action_width=contract.action_width, image_size=contract.image_size)
     sampler = (1.0, 0.5)  # that of a toy package
     recipe = replace(RECIPE, model=shapes, sampler_steps=sampler)

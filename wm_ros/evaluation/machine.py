@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+from wm_ros.share import REPOSITORY as REPOSITORY
+
 LIBRARIES = ('numpy', 'onnxruntime', 'onnxruntime-gpu', 'openvino')
 FLAGS = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
 CPU_INFO = Path('/proc/cpuinfo')
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def describe() -> dict[str, Any]:
