@@ -12,8 +12,8 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from wm_ros.config import RuntimeConfig
-from wm_ros.nodes.table import CAMERA_INFO_TOPIC, CAMERA_TOPIC, COMMAND_TOPIC, PROCESSES
+from wm_ros.config import CAMERA_TOPIC, COMMAND_TOPIC, RuntimeConfig
+from wm_ros.nodes.table import CAMERA_INFO_TOPIC, PROCESSES
 
 # Parameters that a launch most often sets; the values given here win over those of params_file.
 ARGUMENTS = ('package', 'contract', 'backend', 'horizon', 'autostart')

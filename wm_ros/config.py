@@ -13,6 +13,9 @@ from typing import Any
 from wm_ros.datatypes import TensorSpec
 
 ARMS = ('ttt', 'none', 'window')
+CAMERA_TOPIC = '/camera/image_raw'
+COMMAND_TOPIC = '/command'
+PREDICTION_TOPIC = '/world_model/prediction'
 
 
 def knob(
@@ -229,7 +232,7 @@ class RecorderConfig:
 
     out: str = knob('bag', 'directory of the bag; must not exist')
     topics: tuple[str, ...] = knob(
-        ('/camera/image_raw', '/command', '/world_model/prediction'),
+        (CAMERA_TOPIC, COMMAND_TOPIC, PREDICTION_TOPIC),
         'topics to record; types are taken from the running system',
     )
     wait_for_all: bool = knob(False, 'subscribe to nothing before every topic has a publisher')
@@ -249,9 +252,7 @@ class PlayerConfig:
 
     bag: str = knob('', 'bag to play')
     topics: tuple[str, ...] = knob(('',), 'topics to play; one empty entry plays all')
-    camera: str = knob(
-        '/camera/image_raw', 'topic whose subscribers are waited for and that is logged'
-    )
+    camera: str = knob(CAMERA_TOPIC, 'topic whose subscribers are waited for and that is logged')
     rate: float = knob(1.0, 'speed, 1 is as recorded', low=0.01, high=100.0)
     restamp: bool = knob(True, 'shift the stamps in headers to now; false keeps the recorded ones')
     wait_subscribers: int = knob(

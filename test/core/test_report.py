@@ -12,9 +12,10 @@ from rosbags.typesys.store import Typestore
 
 from wm_ros.bag.record import BagRecorder
 from wm_ros.bag.types import BagError, ros_types
+from wm_ros.config import PREDICTION_TOPIC
 from wm_ros.contract import StreamContract
 from wm_ros.evaluation import curves, pictures, report
-from wm_ros.evaluation.recording import PREDICTION_TOPIC, Recording, read_recording, recall_moments
+from wm_ros.evaluation.recording import Recording, read_recording, recall_moments
 from wm_ros.sim.episodes import plan_episode
 
 

@@ -25,9 +25,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from wm_ros_msgs.msg import Action, MemoryStatus, ModelInfo, Prediction
 
+from wm_ros.config import CAMERA_TOPIC, COMMAND_TOPIC
 from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import convert
-from wm_ros.nodes.table import CAMERA_INFO_TOPIC, CAMERA_TOPIC, COMMAND_TOPIC, PROCESSES
+from wm_ros.nodes.table import CAMERA_INFO_TOPIC, PROCESSES
 
 PERIOD_NS = 40_000_000
 WIDTH = 11

@@ -10,10 +10,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from robot import Child, Robot
 from wm_ros_msgs.msg import Action
 
+from wm_ros.config import CAMERA_TOPIC, COMMAND_TOPIC
 from wm_ros.contract import StreamContract
 from wm_ros.model_package import ModelPackage
 from wm_ros.nodes.listening import FOLLOW, Listening
-from wm_ros.nodes.table import CAMERA_TOPIC, COMMAND_TOPIC
 from wm_ros.toy_package import write_toy_package
 
 pytestmark = pytest.mark.ros

@@ -18,11 +18,12 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 from wm_ros_msgs.msg import Action
 
+from wm_ros.config import CAMERA_TOPIC, COMMAND_TOPIC
 from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import convert
 from wm_ros.nodes.logs import read_log
 from wm_ros.nodes.sim_node import episode
-from wm_ros.nodes.table import CAMERA_INFO_TOPIC, CAMERA_TOPIC, COMMAND_TOPIC
+from wm_ros.nodes.table import CAMERA_INFO_TOPIC
 from wm_ros.sim.episodes import play
 
 pytestmark = pytest.mark.ros

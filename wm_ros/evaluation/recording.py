@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from wm_ros.bag.read import iter_messages, iter_steps, open_bag
 from wm_ros.bag.types import BagError
+from wm_ros.config import PREDICTION_TOPIC
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import ImageArray
 from wm_ros.messages import stamp_to_ns
@@ -24,7 +25,6 @@ from wm_ros.preprocess import decode_raw
 from wm_ros.sim.plan import EpisodePlan
 
 IMAGE = 'sensor_msgs/msg/Image'
-PREDICTION_TOPIC = '/world_model/prediction'
 PREDICTION = 'wm_ros_msgs/msg/Prediction'
 
 

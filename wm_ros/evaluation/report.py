@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wm_ros.config import PREDICTION_TOPIC
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import ImageArray
 from wm_ros.evaluation import pictures
@@ -27,7 +28,7 @@ from wm_ros.evaluation.curves import (
     summarise,
 )
 from wm_ros.evaluation.page import page, table, tiles
-from wm_ros.evaluation.recording import PREDICTION_TOPIC, Recording, read_recording
+from wm_ros.evaluation.recording import Recording, read_recording
 
 STRIP_FRAMES = 9
 PANEL_PX = 256

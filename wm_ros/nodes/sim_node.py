@@ -22,12 +22,12 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 from wm_ros_msgs.msg import Action
 
-from wm_ros.config import SimNodeConfig
+from wm_ros.config import CAMERA_TOPIC, COMMAND_TOPIC, SimNodeConfig
 from wm_ros.contract_fields import plain
 from wm_ros.nodes import convert, params, spin
 from wm_ros.nodes.audience import Audience
 from wm_ros.nodes.logs import CsvLog, open_lines
-from wm_ros.nodes.table import CAMERA_INFO_TOPIC, CAMERA_TOPIC, COMMAND_TOPIC
+from wm_ros.nodes.table import CAMERA_INFO_TOPIC
 from wm_ros.sim.config import SimConfig
 from wm_ros.sim.episodes import plan_episode
 from wm_ros.sim.plan import EpisodePlan

@@ -10,13 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from wm_ros.config import PlayerConfig, RecorderConfig, RuntimeConfig, SimNodeConfig
+from wm_ros.config import (
+    CAMERA_TOPIC,
+    COMMAND_TOPIC,
+    PREDICTION_TOPIC,
+    PlayerConfig,
+    RecorderConfig,
+    RuntimeConfig,
+    SimNodeConfig,
+)
 from wm_ros.contract import StreamContract
 
-CAMERA_TOPIC = '/camera/image_raw'
 CAMERA_INFO_TOPIC = '/camera/camera_info'
-COMMAND_TOPIC = '/command'
-PREDICTION_TOPIC = '/world_model/prediction'
 STATUS_TOPIC = '/world_model/memory_status'
 INFO_TOPIC = '/world_model/model_info'
 
