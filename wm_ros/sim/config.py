@@ -11,11 +11,9 @@ RENDERERS = ('auto', 'egl', 'osmesa', 'ray')
 
 @dataclass(frozen=True)
 class SimConfig:
-    """How the table-top is drawn and paced. Its sizes and speeds are fixed in `world.py`."""
+    """How the table-top is drawn. Its sizes and speeds, per frame, are fixed in `world.py`."""
 
     image_size: int = knob(64, 'side of the square frame', unit='px', low=32, high=256)
-    rate_hz: float = knob(25.0, 'frames a second; one frame moves the world equally at any rate',
-                          unit='Hz', low=1.0, high=120.0)
     supersample: int = knob(2, 'rendered pixels per frame pixel and side, averaged', low=1, high=4)
     renderer: str = knob('auto', 'what draws; auto takes MUJOCO_GL, else the first that works of '
                          'egl, osmesa, ray', choices=RENDERERS)
