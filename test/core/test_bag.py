@@ -14,6 +14,7 @@ import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from wm_ros import share
 from wm_ros.bag import BagError, BagRecorder, bag_info, iter_steps, recover, ros_types
 from wm_ros.bag.stream import StreamRecorder, action_bytes, header, image_bytes
 from wm_ros.bag.types import message_folder
@@ -25,7 +26,7 @@ from wm_ros.sources import ACTION, IMAGE
 from wm_ros.sync import END_OF_STREAM_NS, StepSynchronizer
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL_BAGS = sorted((ROOT / '../shared/data/g1_bottle').glob('episode_*'))
+REAL_BAGS = sorted(share.g1_bottle().glob('episode_*'))
 T0, PERIOD_NS = 5_000_000_000, 40_000_000
 
 
