@@ -2,7 +2,8 @@
 
 `wm inspect --check` asks; a node's configure check is `wm_ros.parity`'s short sample. The stream
 is not stored: its seed is, with a hash of what it must come out as, and every tenth of PyTorch's
-latents, so that a package grows by some 300 kB. Nothing is rounded: the arrays are PyTorch's float32.
+latents, so that a package grows by some 300 kB. Nothing is rounded: the arrays are PyTorch's
+float32.
 """
 
 from __future__ import annotations
