@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from wm_ros.share import REPOSITORY as REPOSITORY
+from wm_ros.share import REPOSITORY
 
 LIBRARIES = ('numpy', 'onnxruntime', 'onnxruntime-gpu', 'openvino')
 FLAGS = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')

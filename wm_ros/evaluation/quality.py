@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
+from wm_ros import share
 from wm_ros.backends.base import EngineUnavailable
 from wm_ros.evaluation import counterfactual, horizons, machine, recall
 from wm_ros.evaluation.bench import ACTION, HORIZON, RECALL, ArmSpec, Bench, Job, Result, load_arm
@@ -203,7 +204,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         '--check-pairs', type=int, help='pairs run in fp32 on ONNX Runtime too; by default 1 of 8'
     )
     parser.add_argument('--workers', type=int, default=2, help='processes; 0 for this one alone')
-    parser.add_argument('--out', type=Path, default=machine.REPOSITORY / 'out' / 'quality')
+    parser.add_argument('--out', type=Path, default=share.REPOSITORY / 'out' / 'quality')
     parser.add_argument(
         '--readme',
         type=Path,
@@ -221,7 +222,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.check_pairs is None:
         args.check_pairs = math.ceil(args.pairs / PAIRS_PER_CHECK)
     if args.readme is None and args.pairs >= FULL_PAIRS:
-        args.readme = machine.REPOSITORY / 'README.md'
+        args.readme = share.REPOSITORY / 'README.md'
     return args
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from wm_ros import share
 from wm_ros.backends import EngineUnavailable
 from wm_ros.evaluation import machine
 from wm_ros.evaluation.contest import QUICK, Plan, measure
@@ -103,7 +104,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help='the first that runs here is the reference, the last runs the long session',
     )
     parser.add_argument('--threads', type=int, default=1, help='of each engine')
-    parser.add_argument('--out', type=Path, default=machine.REPOSITORY / 'out' / 'bench')
+    parser.add_argument('--out', type=Path, default=share.REPOSITORY / 'out' / 'bench')
     return parser.parse_args(argv)
 
 
