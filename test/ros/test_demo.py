@@ -153,7 +153,7 @@ def test_growth_leaves_the_warm_up_out() -> None:
     late = judged(1650, lambda frame: 512 * frame)
     assert late.bytes_per_frame == pytest.approx(512)
     assert (late.private_bytes, late.shared_bytes) == (512 * late.frames, 0)
-    assert sum(late.third_bytes) == late.private_bytes and min(late.third_bytes) >= 512 * 260
+    assert late.flat_frames == 0 and steep.flat_frames == steep.frames
     assert judged(1010, lambda frame: 0).warm_up_s == pytest.approx(20.2, abs=0.1)
 
 
@@ -180,7 +180,7 @@ def missed(frames: int = 1650, **changed: object) -> list[str]:
 
 
 def missed_by(growth: measure.Growth) -> list[bool]:
-    """Whether such a growth misses the gate of the thirds, and that of the own pages."""
+    """Whether such a growth misses the gate of the stretch, and that of the own pages."""
     found = gates.judge({**SUMMARY, 'rss_growth': asdict(growth)}, 1650)[-2:]
     assert all(one.passed is not None for one in found)
     return [one.passed is False for one in found]
@@ -192,7 +192,7 @@ def in_pages(frames: int, size: Callable[[int], float]) -> measure.Growth:
 
 
 @pytest.mark.parametrize('phase', range(0, 4096, 128))
-@pytest.mark.parametrize(('frames', 'leak'), [(1650, 16), (1650, 24), (9000, 16), (1010, 27)])
+@pytest.mark.parametrize(('frames', 'leak'), [(1650, 16), (1650, 24), (9000, 4), (1010, 27)])
 def test_a_leak_of_one_small_object_per_frame_is_missed_by_no_phase_of_its_pages(
     frames: int, leak: int, phase: int
 ) -> None:
@@ -203,7 +203,9 @@ def test_a_leak_of_one_small_object_per_frame_is_missed_by_no_phase_of_its_pages
 
 @pytest.mark.parametrize(
     ('seconds', 'steps'),
-    [  # second of the run -> pages more: three runs as measured
+    [  # second of the run -> pages more: four runs as measured, and one page in every third
+        (66, {22: 9, 30: 1, 35: 1, 42: 1, 65: 1}),
+        (66, {34: 1, 46: 1, 64: 1}),
         (66, {25: 6, 46: 4, 48: 1}),
         (66, {21: 6, 27: 4, 38: 2, 39: 1, 49: 1}),
         (66, {25: 6, 38: 5, 51: 1}),

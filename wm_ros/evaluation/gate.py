@@ -18,14 +18,14 @@ class Gate:
         name: what is asked, bound and unit included.
         passed: None where it was not judged; `note` then says why.
         value: what was found; None where there is nothing.
-        bound: what it is held against, in the unit of `value`.
+        bound: what it is held against, in the unit of `value`; None where the run gives it.
         note: what a reader should know beside it.
     """
 
     name: str
     passed: bool | None
     value: float | None
-    bound: float
+    bound: float | None
     note: str = ''
 
     @property

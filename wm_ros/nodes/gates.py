@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wm_ros.evaluation.gate import Gate
-from wm_ros.nodes.measure import MOST_OWN_BYTES
+from wm_ros.nodes.measure import MOST_OWN_BYTES, STRETCHES
 
 LEAST_PREDICTIONS = 1500
 LATENCY_MS = {'p50': 20.0, 'p99': 40.0}
@@ -61,19 +61,14 @@ def _state(summary: Mapping[str, Any]) -> list[Gate]:
 
 
 def _memory(summary: Mapping[str, Any]) -> list[Gate]:
-    names = (
-        'resident memory: no growth in one third of the second half of the run',
-        f'resident memory: own pages <= {MOST_OWN_BYTES:,} bytes more over that half',
-    )
-    bounds = (0, MOST_OWN_BYTES)
+    flat = f'resident memory: no growth over 1/{STRETCHES} of the frames after warm-up, on end'
+    own, most = f'resident memory: own pages <= {MOST_OWN_BYTES:,} bytes more', MOST_OWN_BYTES
     growth = summary.get('rss_growth')
     if growth is None:
         note = summary['rss_text'].partition(':')[0]
-        return [
-            Gate(name, None, None, bound, note) for name, bound in zip(names, bounds, strict=True)
-        ]
-    values = (min(growth['third_bytes']), growth['private_bytes'])
+        return [Gate(flat, None, None, None, note), Gate(own, None, None, most, note)]
+    frames, least = growth['flat_frames'], growth['frames'] / STRETCHES
     return [
-        Gate(name, value <= bound, value, bound)
-        for name, value, bound in zip(names, values, bounds, strict=True)
+        Gate(flat, frames >= least, frames, round(least, 1), 'frames'),
+        Gate(own, growth['private_bytes'] <= most, growth['private_bytes'], most),
     ]

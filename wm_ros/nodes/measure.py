@@ -2,8 +2,8 @@
 
 Growth of resident memory is judged after a warm-up: the first half of the predictions' time, 20 s
 at least. Engines, middleware and allocator take their buffers there. Single pages come later too:
-in a run of 360 s one or two at a time after 38, 51, 87, 180 and 259 s, and nothing between; in two
-runs of 72 s the last after 48 and 50 s.
+in a run of 360 s five after 38 s and one or two after 51, 87, 180 and 259 s, nothing between; in
+three runs of 66 s the last after 48, 50 and 69 s.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ WARM_UP_S = 20.0
 WARM_UP_SHARE = 1 / 2
 LEAST_S = 20.0  # after warm-up; less is not judged
 LEAST_SAMPLES = 10
+STRETCHES = 3
 MOST_OWN_BYTES = 64 * 1024  # over what is judged; measured: 24 KiB at most
 PAGE_BYTES = resource.getpagesize()
 
@@ -79,12 +80,12 @@ def read_latencies(publish_log: Path, receive_log: Path) -> Latencies:
 class Growth:
     """Resident memory of the node after warm-up.
 
-    No growth means: no more in one third of the frames judged than in their beginning, and own
-    pages within `MOST_OWN_BYTES`. A process leaks the same from every frame, so a leak grows in
-    every third once it fills a page there: 16 bytes per frame do in 256 frames. (Not before what
-    was freed earlier is filled up: resident memory cannot show that.) What leaks in large pieces
-    may miss a third, not the bound. Steps of an allocator, or of a buffer that gets deeper for
-    good, come now and then and leave a third alone. Shared pages are outside the bound: their
+    No growth means: none over a stretch as long as a third of the frames judged, wherever it lies,
+    and own pages within `MOST_OWN_BYTES`. A process leaks the same from every frame, so a leak
+    leaves no stretch longer than it takes to fill a page: 256 frames at 16 bytes per frame. (Not
+    before what was freed earlier is filled up: resident memory cannot show that.) What leaks in
+    large pieces may leave a stretch, and meets the bound. Steps of an allocator, or of a buffer
+    that gets deeper for good, come now and then. Shared pages are outside the bound: their
     segments have a fixed size.
 
     Attributes:
@@ -92,8 +93,7 @@ class Growth:
         seconds, frames, samples: what was judged: its length, predictions, readings.
         bytes_per_frame: see `machine.bytes_per_frame`; one step alone does not show in it.
         private_bytes, shared_bytes: last minus first sample, of own and of shared pages.
-        third_bytes: growth over the first, second and last third of the frames.
-        least_seen: bytes per frame from which a leak fills a page in every third.
+        flat_frames: the longest stretch without growth.
     """
 
     warm_up_s: float
@@ -103,21 +103,30 @@ class Growth:
     bytes_per_frame: float
     private_bytes: int
     shared_bytes: int
-    third_bytes: tuple[int, int, int]
-    least_seen: float
+    flat_frames: int
+
+    @property
+    def least_flat_frames(self) -> float:
+        """How long the longest stretch without growth must be."""
+        return self.frames / STRETCHES
+
+    @property
+    def least_seen(self) -> float:
+        """Bytes per frame from which a leak leaves no such stretch."""
+        return PAGE_BYTES / self.least_flat_frames
 
     @property
     def text(self) -> str:
         """One sentence for people: what was found, and what can be told apart."""
         total_kb = (self.private_bytes + self.shared_bytes) / 1024
-        thirds = ', '.join(f'{size / 1024:+.0f}' for size in self.third_bytes)
         return (
             f'Resident memory over {self.seconds:.0f} s and {self.frames} frames after a warm-up '
-            f'of {self.warm_up_s:.0f} s: {total_kb:+.0f} KB in all, by thirds {thirds} KB; '
-            f'{self.bytes_per_frame:+.1f} bytes per frame ({self.samples} samples). No growth '
-            f'means: one third without a page of {PAGE_BYTES / 1024:g} KB more, own pages at most '
-            f'{MOST_OWN_BYTES / 1024:g} KB more in all. A page now and then passes; a leak of '
-            f'{self.least_seen:.1f} bytes per frame or more does not.'
+            f'of {self.warm_up_s:.0f} s: {total_kb:+.0f} KB in all, '
+            f'{self.bytes_per_frame:+.1f} bytes per frame, none over {self.flat_frames} frames on '
+            f'end ({self.samples} samples). No growth means: none over '
+            f'{self.least_flat_frames:.0f} on end, own pages at most {MOST_OWN_BYTES / 1024:g} KB '
+            f'more in all. A page of {PAGE_BYTES / 1024:g} KB now and then passes; a leak of more '
+            f'than {self.least_seen:.1f} bytes per frame does not.'
         )
 
 
@@ -145,19 +154,18 @@ def rss_growth(
     if frames[-1] == frames[0]:
         return 'Cannot judge the growth of resident memory: no prediction came between readings.'
     shared = warm[-1].shared_bytes - warm[0].shared_bytes
-    edges = [int(np.abs(frames - at).argmin()) for at in np.linspace(frames[0], frames[-1], 4)]
-    first, second, third = np.diff([warm[edge].rss_bytes for edge in edges]).tolist()
-    fewest = max(1, int(np.diff(frames[edges]).min()))
+    rss = np.array([sample.rss_bytes for sample in warm], np.int64)
+    earlier, later = np.triu_indices(len(rss))
+    apart = frames[later] - frames[earlier]
     return Growth(
         warm_up_s,
         (warm[-1].monotonic_ns - warm[0].monotonic_ns) / 1e9,
         int(frames[-1] - frames[0]),
         len(warm),
-        machine.bytes_per_frame(frames, [sample.rss_bytes for sample in warm]),
+        machine.bytes_per_frame(frames, rss),
         warm[-1].rss_bytes - warm[0].rss_bytes - shared,
         shared,
-        (first, second, third),
-        PAGE_BYTES / fewest,
+        int(apart[rss[later] <= rss[earlier]].max()),
     )
 
 
