@@ -143,7 +143,7 @@ train-baselines: setup-train  ## the none and window packages beside it, 35 minu
 
 .PHONY: test lint build
 test: lint  ## set-up, lint and all tests, in under 10 minutes on 2 cores
-	$(run) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(run) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup-test  ## ruff, mypy, import-linter
 	ruff check .
