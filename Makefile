@@ -136,7 +136,7 @@ train: setup-train  ## from nothing to packages/tabletop_small, resumable, 80 mi
 train-tiny: setup-train  ## the same program in 3 minutes on a rasterised world
 	$(run) -m training.main tiny $(ARGS)
 
-train-baselines: setup-train  ## the none and window packages beside it, 35 minutes on 2 cores
+train-baselines: setup-train  ## the none and window packages beside it, 35 to 45 minutes on 2 cores
 	$(run) -m training.main baselines $(ARGS)
 
 # --- checks ------------------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ TABLETOP = Recipe(
         rate=2e-4,
         ema=0.98,
     ),
-    noise_mode='fresh',  # measured: better than `deterministic` in every figure (docs/log.md)
+    noise_mode='fresh',  # measured against `deterministic`: docs/log.md
 )
 
 # Name, action width and image size come from the robot's contract: `real_recipe`.
