@@ -54,7 +54,7 @@ class BagWorld:
                 f'no stretch of {SHORTEST_CLIP} frames or more in {", ".join(map(str, bags))}'
             )
 
-    def made_of(self) -> dict[str, Any]:
+    def made_of(self, skills: bool = False) -> dict[str, Any]:
         """Name the world by its contract and by the name and size of every bag."""
         return self._made_of
 

@@ -100,7 +100,7 @@ class CupsWorld:
     image_size = SIZE
     clips = 0
 
-    def made_of(self) -> dict[str, Any]:
+    def made_of(self, skills: bool = False) -> dict[str, Any]:
         """Name the world by a short sample of what it plays."""
         clip = self.practice(0, 100)
         sample = array_digest(clip.images_THWC, clip.actions_TA.round(3), clip.visible_TF)

@@ -83,6 +83,7 @@ def draw_rows(
         loss_frames=stage.loss_frames,
         event_share=stage.event_share,
         ahead=stage.ahead,
+        skill_share=stage.skill_share,
     )
     seen, gate = history(batch, stage.noisy_share, stage.noise_level, stage.dropped, generator)
     return rows_of(model, batch, seen, gate, generator)

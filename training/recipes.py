@@ -49,6 +49,7 @@ class Stage:
     loss_frames: int = knob(8, 'frames of a window whose successor is predicted', low=1)
     event_share: float = knob(0.5, 'share of them before a reveal, where known', low=0, high=1)
     ahead: int = knob(0, 'most frames imagined between the last seen and the target', low=0)
+    skill_share: float = knob(0.0, 'share of windows that practise skills', low=0, high=1)
     noisy_share: float = knob(0.3, 'share of seen frames that are noised', low=0, high=1)
     noise_level: float = knob(0.3, 'most noise of such a frame, as flow time', low=0, high=1)
     dropped: float = knob(0.05, 'share of frames that are missing, not written', low=0, high=1)
@@ -108,6 +109,8 @@ class Recipe:
     Attributes:
         practice_clips: how many clips are rendered before the first teacher, before the second
             and so on: the first need not wait for all.
+        skill_clips: how many clips practise what a planner may ask for, for the stages with a
+            `skill_share`.
         goes_on_from: stages of `ttt` that a baseline may begin with; empty for `ttt` itself.
     """
 
@@ -121,6 +124,7 @@ class Recipe:
     student: StudentStage
     sampler_steps: tuple[float, ...] = (1.0, 2 / 3)
     noise_mode: str = 'deterministic'
+    skill_clips: int = 0
     probe_clips: int = 48
     seed: int = 0
     goes_on_from: tuple[str, ...] = ()
@@ -159,6 +163,7 @@ TABLETOP = Recipe(
     model=ModelConfig(),
     practice_clips=(80, 200),
     practice_frames=2000,
+    skill_clips=60,
     tokenizer=TokenizerStage(steps=4000),
     teachers=(
         TeacherStage(
@@ -204,6 +209,20 @@ TABLETOP = Recipe(
             ahead=4,
             event_share=0.55,
         ),
+        TeacherStage(
+            name='teacher_skills',
+            steps=600,
+            clips=6,
+            frames=1024,
+            loss_frames=48,
+            rate=8e-4,
+            shift=3.0,
+            at_noise=0.1,
+            ahead=16,
+            event_share=0.5,
+            skill_share=0.4,
+            change_weight=1.0,
+        ),
     ),
     student=StudentStage(
         method='ode',
@@ -211,8 +230,9 @@ TABLETOP = Recipe(
         clips=6,
         frames=1024,
         loss_frames=32,
-        ahead=4,
+        ahead=12,
         event_share=0.5,
+        skill_share=0.4,
         rate=2e-4,
         ema=0.98,
     ),

@@ -34,7 +34,7 @@ from training.recipes import Recipe, Stage, StudentStage, TeacherStage
 from training.shards import Shards, shards_made_of, write_shards
 from training.teacher import train_teacher
 from training.tokenizer import reconstruction_psnr_db, train_tokenizer
-from training.world import render_pool
+from training.world import SKILL_SEED, render_pool
 from training.worlds import make_world
 from wm_ros.contract import StreamContract
 from wm_ros.evaluation.machine import commit
@@ -216,10 +216,13 @@ class Run:
         counts = (self.world.clips,) if self.world.clips else self.recipe.practice_clips
         seen = None if position is None else position + 1
         ends = PRACTICE_SEED + np.cumsum(counts)[:seen]
-        parts = zip((PRACTICE_SEED, *ends), ends, strict=False)
+        parts = list(zip((PRACTICE_SEED, *ends), ends, strict=False))
+        if position is None or self.recipe.stages[position].skill_share:
+            parts.append((SKILL_SEED, SKILL_SEED + self.recipe.skill_clips))
         return [
             {'seeds': range(start, int(end)), 'frames': self.recipe.practice_frames}
             for start, end in parts
+            if end > start
         ]
 
     def shards(self, autoencoder: Autoencoder, position: int | None = None) -> Shards:

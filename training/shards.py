@@ -24,7 +24,7 @@ from torch import Tensor
 
 from models.autoencoder import Autoencoder
 from training.fingerprint import stale, weights_digest
-from training.world import Clip, World, render_pool
+from training.world import SKILL_SEED, Clip, World, render_pool
 from wm_ros.preprocess import to_model
 
 
@@ -66,7 +66,7 @@ def shards_made_of(
 ) -> dict[str, Any]:
     """Return what decides every byte of the shards."""
     return {
-        'world': world.made_of(),
+        'world': world.made_of(skills=seeds.start >= SKILL_SEED),
         'tokenizer': weights_digest(autoencoder),
         'seeds': [seeds.start, seeds.stop],
         'frames': frames,
@@ -142,6 +142,10 @@ class Shards:
             np.memmap(folder / 'latents.f16', np.float16, 'r').reshape(-1, *latent_shape)
             for folder in folders
         ]
+        self.skills = np.repeat(
+            [index['made_of']['seeds'][0] >= SKILL_SEED for index in indices],
+            [len(index['lengths']) for index in indices],
+        )
         # Clip -> the folder that it lies in, folder -> its first frame among all.
         self.part = np.repeat(np.arange(len(folders)), [len(i['lengths']) for i in indices])
         self.first = np.concatenate([[0], np.cumsum([len(part) for part in self.latents])])
@@ -171,6 +175,7 @@ class Shards:
         event_share: float,
         lag_power: float = 0.7,
         ahead: int = 0,
+        skill_share: float = 0.0,
     ) -> Batch:
         """Draw windows of equal length and their loss frames.
 
@@ -178,12 +183,21 @@ class Shards:
         probability ~ lag ** lag_power (the window's start counts as last seen for a first
         reveal). A lid opens over several frames and its first sliver gives the colour away, so
         the target lies up to `ahead` frames later and the frames between are imagined.
+        A share of the windows, `skill_share`, comes from clips of seeds from SKILL_SEED on.
         """
         frames = min(frames, int(self.lengths.max()))
         able = np.flatnonzero(~self.too_short(frames))
-        chosen = rng.choice(able, clips)
+        skilled = rng.random(clips) < skill_share if skill_share else np.zeros(clips, bool)
+        of_skills = self.skills[able]
+        chosen = np.where(
+            skilled,
+            rng.choice(able[of_skills] if skill_share else able, clips),
+            rng.choice(able[~of_skills], clips),
+        )
         latents, actions, picks = [], [], []
         for clip in chosen:
+            # What a skill does is everywhere in its clip; reveals have no call on half of it.
+            share = 0.0 if self.skills[clip] else event_share
             start = self.starts[clip] + rng.integers(self.lengths[clip] - frames + 1)
             window = slice(int(start), int(start) + frames)
             part = self.part[clip]
@@ -191,7 +205,7 @@ class Shards:
             latents.append(self.latents[part][inside])
             actions.append(self.actions[window])
             picks.append(
-                _loss_frames(rng, self.visible[window], loss_frames, event_share, lag_power, ahead)
+                _loss_frames(rng, self.visible[window], loss_frames, share, lag_power, ahead)
             )
         return Batch(
             torch.from_numpy(np.stack(latents).astype(np.float32)),

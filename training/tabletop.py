@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from training.fingerprint import array_digest, digest
-from training.world import Clip, ProbeEpisode, ProbeTest
+from training.world import SKILL_SEED, Clip, ProbeEpisode, ProbeTest
 from wm_ros.contract import StreamContract
 from wm_ros.sim.config import SimConfig
 from wm_ros.sim.episodes import EpisodePlan, plan_episode, play, twin
@@ -55,16 +55,17 @@ class TabletopWorld:
     def _images(self, plan: EpisodePlan, frames: Iterable[int] | None = None) -> np.ndarray:
         return np.stack([frame.image_HWC for frame in play(plan, self._table(), frames)])
 
-    def made_of(self) -> dict[str, Any]:
+    def made_of(self, skills: bool = False) -> dict[str, Any]:
         """Name the world by its contract, its scene and a short plan of every kind that is
         practised. Pictures are left out: they depend a little on what draws them.
         """
-        plans = [plan_episode(kind, 0, 400) for kind in dict.fromkeys(KINDS)]
+        kinds = ('skills',) if skills else dict.fromkeys(KINDS)
+        plans = [plan_episode(kind, 0, 400) for kind in kinds]
         return {
             'name': 'tabletop',
             'contract': digest(self.contract.to_dict()),
             'image_size': self.image_size,
-            'kinds': list(KINDS),
+            'kinds': ['skills'] if skills else list(KINDS),
             'scene': digest(model_xml(self.image_size)),
             'plans': array_digest(
                 *(plan.actions_TA.round(3) for plan in plans),
@@ -73,8 +74,11 @@ class TabletopWorld:
         }
 
     def practice(self, seed: int, frames: int) -> Clip:
-        """Return one training clip; seven in ten reveal things all the time."""
-        plan = plan_episode(KINDS[seed % len(KINDS)], seed, frames)
+        """Return one training clip; seven in ten reveal things all the time, and from SKILL_SEED on
+        all practise what a planner may ask for.
+        """
+        kind = 'skills' if seed >= SKILL_SEED else KINDS[seed % len(KINDS)]
+        plan = plan_episode(kind, seed, frames)
         return Clip(self._images(plan), self.contract.normalise(plan.actions_TA), plan.visible_TF)
 
     def probe(self, seed: int) -> ProbeEpisode:

@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+# From this seed on a clip practises what a planner may ask for, where a world knows that.
+SKILL_SEED = 1_000_000
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -66,8 +69,10 @@ class World(Protocol):
     image_size: int
     clips: int
 
-    def made_of(self) -> dict[str, Any]:
-        """Return, as plain JSON values, what decides the clips: another value is another world."""
+    def made_of(self, skills: bool = False) -> dict[str, Any]:
+        """Return, as plain JSON values, what decides the clips (from SKILL_SEED on, or before):
+        another value is another world.
+        """
 
     def practice(self, seed: int, frames: int) -> Clip:
         """Return one training clip."""

@@ -15,7 +15,7 @@ import numpy as np
 from wm_ros.datatypes import FloatArray, ImageArray
 from wm_ros.sim.plan import EpisodePlan, RecallTest, Reveal, finish
 from wm_ros.sim.recall import CLIP_FRAMES, FIRST_FACT, recall_plan
-from wm_ros.sim.routines import practise, push_about, roam
+from wm_ros.sim.routines import practise, practise_skills, push_about, roam
 from wm_ros.sim.scene import TableTop, Truth
 from wm_ros.sim.script import Script
 from wm_ros.sim.world import BLOCK_X_M, BLOCK_Y_M, FACTS, PALETTE, Layout
@@ -23,8 +23,8 @@ from wm_ros.sim.world import BLOCK_X_M, BLOCK_Y_M, FACTS, PALETTE, Layout
 __all__ = ['KINDS', 'EpisodePlan', 'RecallTest', 'Reveal', 'SimFrame', 'plan_episode', 'play',
            'twin']
 
-KINDS = ('free', 'push', 'practice', 'cup', 'drawer', 'view')
-DEFAULT_FRAMES = {'free': 1000, 'push': 1000, 'practice': 2000}
+KINDS = ('free', 'push', 'practice', 'cup', 'drawer', 'view', 'skills')
+DEFAULT_FRAMES = {'free': 1000, 'push': 1000, 'practice': 2000, 'skills': 2000}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def plan_episode(kind: str, seed: int, frames: int | None = None) -> EpisodePlan
     Args:
         kind: entry of KINDS.
         seed: non-negative.
-        frames: length of `free`, `push` and `practice` (default 1,000, 1,000 and 2,000). The
+        frames: length of `free`, `push`, `practice` and `skills` (default 1,000, 1,000, 2,000 and
+            2,000). The
             recall kinds `cup`, `drawer` and `view` always have 1,650 frames.
 
     Raises:
@@ -73,7 +74,13 @@ def plan_episode(kind: str, seed: int, frames: int | None = None) -> EpisodePlan
     pushes, reaches = kind == 'push', kind in ('push', 'free')
     script = Script(layout, rng, push_share=0.5 if pushes else 0.35, sideways=pushes,
                     reach_share=0.8 if reaches else 0.0)
-    {'practice': practise, 'free': roam, 'push': push_about}[kind](script, length)
+    routines = {
+        'practice': practise,
+        'free': roam,
+        'push': push_about,
+        'skills': practise_skills,
+    }
+    routines[kind](script, length)
     return finish(kind, seed, layout, script, length)
 
 

@@ -1,4 +1,4 @@
-"""Routines without questions: `practice` for training, `free` and `push` for motion.
+"""Routines without questions: `practice` and `skills` for training, `free` and `push` for motion.
 
 Each takes a script and writes frames into it until it holds enough.
 """
@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
+from wm_ros.sim import skills
 from wm_ros.sim.script import Script
-from wm_ros.sim.world import FACTS
+from wm_ros.sim.world import ACTION_LIMITS, BLOCK_HALF_M, FACTS, TIP_RADIUS_M
 
 RESTING = 3
 REDRAW_FRAMES = 300
@@ -81,3 +82,43 @@ def push_about(script: Script, frames: int) -> None:
     """`push`: the block is pushed forth, back and sideways; every container stays closed."""
     while script.frame < frames:
         script.tick()
+
+
+def practise_skills(script: Script, frames: int) -> None:
+    """`skills`: what a planner may ask for: strokes at and beside the block, reaches anywhere,
+    cups opened and closed.
+    """
+    rng = script.rng
+    script.follow(skills.rest_command()[None])
+    while script.frame < frames:
+        choice = rng.random()
+        if choice < 0.7:
+            script.follow(skills.stroke(script.command_A, *_draw_stroke(rng, script.block_m)))
+        elif choice < 0.9:
+            limits = ACTION_LIMITS[:3]
+            script.follow(skills.reach(script.command_A, *(rng.uniform(*pair) for pair in limits)))
+            script.follow(skills.lasting(script.command_A[None], int(rng.integers(1, 5))))
+            if rng.random() < 0.5:
+                script.follow(skills.reach(script.command_A, *skills.REST_M))
+        else:
+            script.follow(skills.reach(script.command_A, *skills.REST_M))
+            cup = int(rng.integers(0, 3))
+            opened_TA = skills.open_cup(script.command_A, cup, int(rng.integers(4, 12)))
+            script.follow(opened_TA)
+            script.follow(opened_TA[3::-1])
+            script.follow(skills.rest_command()[None])
+        script.follow(skills.lasting(script.command_A[None], int(rng.integers(1, 6))))
+
+
+def _draw_stroke(
+    rng: np.random.Generator, block_m: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """Draw x, y, angle, length: three in four begin behind the block and go through it."""
+    angle, length = rng.uniform(-np.pi, np.pi), rng.uniform(*skills.STROKE_M)
+    if rng.random() < 0.25:
+        return rng.uniform(*skills.AREA_X_M), rng.uniform(*skills.AREA_Y_M), angle, length
+    back = BLOCK_HALF_M + TIP_RADIUS_M + rng.uniform(0.0, 0.02)
+    side = rng.uniform(-0.025, 0.025)
+    x = block_m[0] - np.cos(angle) * back - np.sin(angle) * side
+    y = block_m[1] - np.sin(angle) * back + np.cos(angle) * side
+    return x, y, angle, length

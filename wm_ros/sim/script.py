@@ -9,6 +9,7 @@ Axes: T frames, A action, F facts.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -74,11 +75,29 @@ class Script:
         if next(self._errand, self) is self:
             self._errand = self._new_errand()
             next(self._errand)
-        row_A = np.array([self._command[name] for name in w.ACTION_NAMES], np.float32)
+        row_A = self.command_A
         self._rows.append(row_A)
         self._showing.append(facts_showing(self._state))
         self._large.append(facts_large(self._state))
         self._state = w.advance(self._state, row_A)
+
+    def follow(self, actions_TA: FloatArray) -> None:
+        """Write commands as they are, float32 [T, A]; the arm's errands pause meanwhile."""
+        errand, self._errand = self._errand, repeat(None)
+        for row_A in actions_TA:
+            self._command.update(zip(w.ACTION_NAMES, map(float, row_A), strict=True))
+            self.tick()
+        self._errand = errand
+
+    @property
+    def command_A(self) -> FloatArray:
+        """The newest command, float32 [A]."""
+        return np.array([self._command[name] for name in w.ACTION_NAMES], np.float32)
+
+    @property
+    def block_m(self) -> tuple[float, float]:
+        """Where the block is."""
+        return self._state.block_x_m, self._state.block_y_m
 
     def wait(self, frames: int) -> None:
         """Let the arm work for some frames."""
