@@ -25,6 +25,7 @@ from wm_ros.manifest import (
     Manifest,
     PackageError,
     ParityRef,
+    Planning,
     Provenance,
     Sampler,
     graph_signatures,
@@ -61,6 +62,7 @@ def export_package(
     provenance: dict[str, str],
     tokenizer_package: Path | None = None,
     inputs: SampleInputs | None = None,
+    planning: dict[str, Any] | None = None,
 ) -> ModelPackage:
     """Write a package; an existing one is replaced only when the new one passes its own parity
     sample, the short stream and the one of 200 frames.
@@ -77,6 +79,8 @@ def export_package(
         tokenizer_package: a package beside `out_dir` whose tokenizer this one shares, None to
             write an own one.
         inputs: stream of the parity sample; drifting colour waves when None.
+        planning: sub-batch and calibration of planner queries, as in the manifest; sub-batches of
+            8 and no calibration when None.
 
     Raises:
         PackageError: parts that do not fit, or ONNX Runtime does not give what PyTorch gives.
@@ -93,6 +97,7 @@ def export_package(
         renderer=renderer,
         graphs={},
         parity=ParityRef(SAMPLE, '', TOLERANCE),
+        planning=Planning() if planning is None else Planning.from_dict(planning),
     )
     world_model, autoencoder = copy.deepcopy(world_model).cpu(), copy.deepcopy(autoencoder).cpu()
     for module in (world_model, autoencoder):

@@ -8,8 +8,8 @@ what was found and what was expected. Knows no engine and no file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -17,17 +17,35 @@ from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
 from wm_ros.contract_fields import ContractError
 from wm_ros.datatypes import TensorSpec
+from wm_ros.manifest_fields import PackageError, same_names, texts, typed
+from wm_ros.manifest_planning import Calibration, Planning
 
-FORMAT = 1
+__all__ = [
+    'FORMAT',
+    'GRAPHS',
+    'NOISE_MODES',
+    'OPTIONAL_GRAPHS',
+    'PRECISIONS',
+    'Calibration',
+    'FileRef',
+    'GraphSignature',
+    'Manifest',
+    'PackageError',
+    'ParityRef',
+    'Planning',
+    'Provenance',
+    'Sampler',
+    'graph_signatures',
+    'memory_input',
+    'memory_output',
+    'state_bytes',
+]
+
+FORMAT = 2
 GRAPHS = ('encode', 'write', 'predict', 'decode')
+OPTIONAL_GRAPHS = ('reward',)
 NOISE_MODES = ('deterministic', 'fresh')
 PRECISIONS = ('fp32', 'bf16', 'fp16')
-
-T = TypeVar('T')
-
-
-class PackageError(Exception):
-    """A model package that cannot be used: the text says what was found and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +69,8 @@ class Provenance:
     @classmethod
     def from_dict(cls, values: Any) -> Provenance:
         """Build from the manifest's JSON form."""
-        said = ('weights',) if 'weights' in _typed(values, dict, 'provenance') else ()
-        return cls(**_texts(values, ('command', 'commit', 'date', *said), 'provenance'))
+        said = ('weights',) if 'weights' in typed(values, dict, 'provenance') else ()
+        return cls(**texts(values, ('command', 'commit', 'date', *said), 'provenance'))
 
 
 @dataclass(frozen=True)
@@ -94,10 +112,10 @@ class Sampler:
     @classmethod
     def from_dict(cls, values: Any) -> Sampler:
         """Build from the manifest's JSON form."""
-        _same_names(values, ('steps', 'noise', 'noise_draws'), 'sampler')
-        steps = _typed(values['steps'], list, 'sampler.steps')
-        noise = _typed(values['noise'], str, 'sampler.noise')
-        sampler = cls(tuple(_typed(step, float, 'sampler.steps') for step in steps), noise)
+        same_names(values, ('steps', 'noise', 'noise_draws'), 'sampler')
+        steps = typed(values['steps'], list, 'sampler.steps')
+        noise = typed(values['noise'], str, 'sampler.noise')
+        sampler = cls(tuple(typed(step, float, 'sampler.steps') for step in steps), noise)
         if values['noise_draws'] != sampler.noise_draws:
             raise PackageError(
                 f'manifest sampler.noise_draws: found {values["noise_draws"]}, '
@@ -144,6 +162,7 @@ class Manifest:
     renderer: str | None
     graphs: Mapping[str, FileRef]
     parity: ParityRef
+    planning: Planning = field(default_factory=Planning)
 
     def __post_init__(self) -> None:
         if self.contract.action_width != self.model.action_width:
@@ -178,7 +197,11 @@ class Manifest:
             'contract': self.contract.to_dict(),
             'sampler': self.sampler.to_dict(),
             'renderer': self.renderer,
-            'graphs': {name: vars(self.graphs[name]) for name in GRAPHS},
+            'graphs': {
+                name: vars(self.graphs[name])
+                for name in (*GRAPHS, *OPTIONAL_GRAPHS)
+                if name in GRAPHS or name in self.graphs
+            },
             'memory': _memory_json(self.memory),
             'state_bytes': self.state_bytes,
             'parity': {
@@ -186,6 +209,7 @@ class Manifest:
                 'sha256': self.parity.sha256,
                 'tolerance': dict(self.parity.tolerance),
             },
+            'planning': self.planning.to_dict(),
         }
 
     @classmethod
@@ -196,10 +220,10 @@ class Manifest:
             PackageError: another format number, unknown or missing fields, wrong types, parts that
                 do not fit.
         """
-        found = _typed(values, dict, 'manifest').get('format')
+        found = typed(values, dict, 'manifest').get('format')
         if found != FORMAT:
             raise PackageError(f'manifest format: found {found!r}, this version reads {FORMAT}')
-        _same_names(
+        same_names(
             values,
             (
                 'format',
@@ -214,30 +238,34 @@ class Manifest:
                 'memory',
                 'state_bytes',
                 'parity',
+                'planning',
             ),
             'manifest',
         )
-        model = _model(_typed(values['model'], dict, 'model'))
+        model = _model(typed(values['model'], dict, 'model'))
         try:
-            contract = StreamContract.from_dict(_typed(values['contract'], dict, 'contract'))
+            contract = StreamContract.from_dict(typed(values['contract'], dict, 'contract'))
         except ContractError as error:
             raise PackageError(f'manifest contract: {error}') from error
-        _same_names(values['graphs'], GRAPHS, 'graphs')
+        named = typed(values['graphs'], dict, 'graphs')
+        extra = tuple(name for name in OPTIONAL_GRAPHS if name in named)
+        same_names(named, (*GRAPHS, *extra), 'graphs')
         manifest = cls(
-            name=_typed(values['name'], str, 'name'),
-            licence=_typed(values['licence'], str, 'licence'),
+            name=typed(values['name'], str, 'name'),
+            licence=typed(values['licence'], str, 'licence'),
             provenance=Provenance.from_dict(values['provenance']),
             model=model,
             contract=contract,
             sampler=Sampler.from_dict(values['sampler']),
             renderer=None
             if values['renderer'] is None
-            else _typed(values['renderer'], str, 'renderer'),
+            else typed(values['renderer'], str, 'renderer'),
             graphs={
-                name: FileRef(**_texts(ref, ('path', 'sha256'), f'graphs.{name}'))
+                name: FileRef(**texts(ref, ('path', 'sha256'), f'graphs.{name}'))
                 for name, ref in values['graphs'].items()
             },
             parity=_parity(values['parity']),
+            planning=Planning.from_dict(values['planning']),
         )
         if values['memory'] != _memory_json(manifest.memory):
             raise PackageError(
@@ -271,7 +299,7 @@ def memory_output(name: str) -> str:
 
 
 def graph_signatures(model: ModelConfig, sampler: Sampler) -> dict[str, GraphSignature]:
-    """What each graph of a package must take and give."""
+    """What each graph of a package must take and give, the optional ones included."""
     image = TensorSpec('image', (3, model.image_size, model.image_size))
     latent = TensorSpec('latent', model.latent_shape)
     action = TensorSpec('action', (model.action_width,))
@@ -284,34 +312,14 @@ def graph_signatures(model: ModelConfig, sampler: Sampler) -> dict[str, GraphSig
         'write': GraphSignature((latent, action, TensorSpec('gate', ()), *before), after),
         'predict': GraphSignature((action, noise, *before), (latent,)),
         'decode': GraphSignature((latent,), (image,)),
+        'reward': GraphSignature((latent,), (TensorSpec('reward', ()),)),
     }
-
-
-def _typed(value: Any, kind: type[T], where: str) -> T:
-    if not isinstance(value, kind):
-        raise PackageError(f'manifest {where}: found {value!r}, expected {kind.__name__}')
-    return value
-
-
-def _same_names(values: Any, expected: tuple[str, ...], where: str) -> None:
-    names = set(_typed(values, dict, where))
-    if unknown := sorted(names - set(expected)):
-        raise PackageError(
-            f'{where}: unknown fields {", ".join(unknown)}; expected {", ".join(expected)}'
-        )
-    if missing := sorted(set(expected) - names):
-        raise PackageError(f'{where}: missing fields {", ".join(missing)}')
-
-
-def _texts(values: Any, names: tuple[str, ...], where: str) -> dict[str, str]:
-    _same_names(values, names, where)
-    return {name: _typed(values[name], str, f'{where}.{name}') for name in names}
 
 
 def _model(values: dict[str, Any]) -> ModelConfig:
     for item in fields(ModelConfig):
         if item.name in values:
-            _typed(values[item.name], type(item.default), f'model.{item.name}')
+            typed(values[item.name], type(item.default), f'model.{item.name}')
     try:
         return ModelConfig.from_dict(values)
     except ValueError as error:
@@ -319,13 +327,13 @@ def _model(values: dict[str, Any]) -> ModelConfig:
 
 
 def _parity(values: Any) -> ParityRef:
-    _same_names(values, ('path', 'sha256', 'tolerance'), 'parity')
-    _same_names(values['tolerance'], PRECISIONS, 'parity.tolerance')
+    same_names(values, ('path', 'sha256', 'tolerance'), 'parity')
+    same_names(values['tolerance'], PRECISIONS, 'parity.tolerance')
     tolerance = {
-        name: _typed(value, float, f'parity.tolerance.{name}')
+        name: typed(value, float, f'parity.tolerance.{name}')
         for name, value in values['tolerance'].items()
     }
-    texts = {name: _typed(values[name], str, f'parity.{name}') for name in ('path', 'sha256')}
+    texts = {name: typed(values[name], str, f'parity.{name}') for name in ('path', 'sha256')}
     return ParityRef(**texts, tolerance=tolerance)
 
 

@@ -1,4 +1,4 @@
-"""A model package: a directory with a manifest, four graphs and a parity sample, checked when it
+"""A model package: a directory with a manifest, its graphs and a parity sample, checked when it
 is loaded.
 
 In: a path or a name. Out: a `ModelPackage` that is whole and consistent, or a `PackageError`. What
@@ -97,11 +97,12 @@ class ModelPackage:
 
     @property
     def signatures(self) -> dict[str, GraphSignature]:
-        """What each graph must take and give."""
-        return graph_signatures(self.model, self.sampler)
+        """What each graph of this package must take and give."""
+        known = graph_signatures(self.model, self.sampler)
+        return {graph: known[graph] for graph in self.manifest.graphs}
 
     def graph_path(self, graph: str) -> Path:
-        """File of one of the graphs `encode`, `write`, `predict`, `decode`."""
+        """File of one of the graphs `encode`, `write`, `predict`, `decode`, `reward`."""
         return self._resolve(self.manifest.graphs[graph].path)
 
     @property

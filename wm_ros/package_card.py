@@ -11,7 +11,6 @@ from rich.table import Table
 
 from wm_ros import parity, parity_long
 from wm_ros.backends import EngineUnavailable, resolve_backend
-from wm_ros.manifest import GRAPHS
 from wm_ros.model_package import ModelPackage, PackageError, find_package
 
 ENGINES = ('onnxruntime', 'openvino', 'cuda')
@@ -74,9 +73,10 @@ def card(package: ModelPackage) -> Table:
     entries = ', '.join(
         f'{e.name} [{e.low:g}, {e.high:g}] {e.unit}' for e in manifest.contract.entries
     )
-    total = sum(package.graph_path(graph).stat().st_size for graph in GRAPHS)
+    total = sum(package.graph_path(graph).stat().st_size for graph in manifest.graphs)
     graphs = ', '.join(
-        f'{graph} {package.graph_path(graph).stat().st_size / 1e6:.2f} MB' for graph in GRAPHS
+        f'{graph} {package.graph_path(graph).stat().st_size / 1e6:.2f} MB'
+        for graph in manifest.graphs
     )
     memory = ', '.join(f'{spec.name} {list(spec.shape)}' for spec in manifest.memory)
     for name, text in (
@@ -101,6 +101,11 @@ def card(package: ModelPackage) -> Table:
         ('contract', f'{manifest.contract.name} at {manifest.contract.rate_hz:g} Hz'),
         ('actions', entries),
         ('graphs', f'{graphs}; {total / 1e6:.2f} MB'),
+        (
+            'planning',
+            f'sub-batches of {manifest.planning.batch}, uncertainty '
+            + ('calibrated' if manifest.planning.uncertainty else 'not calibrated'),
+        ),
         ('renderer', manifest.renderer or 'none'),
     ):
         table.add_row(name, text)

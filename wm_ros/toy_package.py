@@ -11,14 +11,29 @@ from wm_ros.backends.base import GraphInputs, GraphOutputs
 from wm_ros.backends.toy_backend import run_toy
 from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
-from wm_ros.manifest import GRAPHS, PRECISIONS, FileRef, Manifest, ParityRef, Provenance, Sampler
+from wm_ros.manifest import (
+    GRAPHS,
+    PRECISIONS,
+    FileRef,
+    Manifest,
+    ParityRef,
+    Planning,
+    Provenance,
+    Sampler,
+)
 from wm_ros.model_package import MANIFEST, ModelPackage, sha256_of
 from wm_ros.parity import make_inputs, record, write_sample
 from wm_ros.parity_long import record_long
 
 
 def write_toy_package(
-    path: Path, contract: StreamContract, *, model: ModelConfig | None = None, name: str = 'toy'
+    path: Path,
+    contract: StreamContract,
+    *,
+    model: ModelConfig | None = None,
+    name: str = 'toy',
+    planning: Planning | None = None,
+    with_reward: bool = False,
 ) -> ModelPackage:
     """Write a package that only the toy backend can run, and load it.
 
@@ -27,12 +42,15 @@ def write_toy_package(
         contract: decides action width and image size unless `model` is given.
         model: shapes; must fit the contract.
         name: name in the manifest.
+        planning: the manifest's; sub-batches of 8, not calibrated, unless given.
+        with_reward: whether it has a reward head.
     """
     if model is None:
         model = ModelConfig(action_width=contract.action_width, image_size=contract.image_size)
     sampler = Sampler((1.0, 0.5))
     path.mkdir(parents=True, exist_ok=True)
-    for graph in GRAPHS:
+    graphs = (*GRAPHS, 'reward') if with_reward else GRAPHS
+    for graph in graphs:
         (path / f'{graph}.toy').write_text(f'toy graph {graph}: only the toy backend runs it\n')
     inputs = make_inputs(model, sampler, frames=4, seed=0)
 
@@ -51,11 +69,12 @@ def write_toy_package(
         sampler=sampler,
         renderer=None,
         graphs={
-            graph: FileRef(f'{graph}.toy', sha256_of(path / f'{graph}.toy')) for graph in GRAPHS
+            graph: FileRef(f'{graph}.toy', sha256_of(path / f'{graph}.toy')) for graph in graphs
         },
         parity=ParityRef(
             'parity.npz', sha256_of(path / 'parity.npz'), dict.fromkeys(PRECISIONS, 1e-6)
         ),
+        planning=planning or Planning(),
     )
     (path / MANIFEST).write_text(json.dumps(manifest.to_dict(), indent=1))
     return ModelPackage.load(path)

@@ -16,7 +16,7 @@ from wm_ros.backends.base import check_signature
 from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import TensorSpec
-from wm_ros.manifest import GraphSignature, Manifest, Sampler
+from wm_ros.manifest import Calibration, GraphSignature, Manifest, Planning, Sampler
 from wm_ros.model_package import MANIFEST, ModelPackage, PackageError, find_package
 from wm_ros.package_card import inspect_package
 from wm_ros.parity import check_sample
@@ -39,6 +39,32 @@ def rewrite(package: ModelPackage, edit: Edit) -> None:
     values = json.loads(path.read_text())
     edit(values)
     path.write_text(json.dumps(values))
+
+
+def uncertainty(**changed: Any) -> dict[str, Any]:
+    whole = {'draws': 2, 'horizons': [1, 8], 'offset': [0.1, 0.2], 'scale': [1.0, 0.5]}
+    return whole | changed
+
+
+def test_a_manifest_may_say_how_uncertain_the_uncertainty_is(package: ModelPackage) -> None:
+    assert package.manifest.planning == Planning(batch=8, uncertainty=None)
+    rewrite(package, lambda m: m['planning'].update(batch=4, uncertainty=uncertainty()))
+    manifest = ModelPackage.load(package.path).manifest
+    assert manifest.planning.batch == 4
+    assert manifest.planning.uncertainty == Calibration(2, (1, 8), (0.1, 0.2), (1.0, 0.5))
+    assert Manifest.from_dict(manifest.to_dict()) == manifest
+
+
+def test_a_reward_head_is_one_more_graph_of_the_package(tmp_path: Path) -> None:
+    package = write_toy_package(tmp_path / 'rewarding', CONTRACT, with_reward=True)
+    assert set(package.signatures) == {'encode', 'write', 'predict', 'decode', 'reward'}
+    assert Manifest.from_dict(package.manifest.to_dict()) == package.manifest
+    latent = np.full((3, *package.model.latent_shape), 0.5, np.float32)
+    reward = resolve_backend('toy', package).run('reward', {'latent': latent})['reward']
+    np.testing.assert_allclose(reward, [0.5] * 3)
+    package.graph_path('reward').unlink()
+    with pytest.raises(PackageError, match=r'reward\.toy is missing'):
+        ModelPackage.load(package.path)
 
 
 def test_a_whole_package_loads_and_its_manifest_survives_a_round_trip(
@@ -109,7 +135,7 @@ def test_a_damaged_parity_sample_is_refused(package: ModelPackage) -> None:
 
 
 @pytest.mark.parametrize(('edit', 'message'), [
-    (lambda m: m.update(format=2), 'format: found 2, this version reads 1'),
+    (lambda m: m.update(format=1), 'format: found 1, this version reads 2'),
     (lambda m: m.pop('format'), 'format: found None'),
     (lambda m: m.pop('sampler'), 'missing fields sampler'),
     (lambda m: m.update(speed=3), 'unknown fields speed'),
@@ -128,6 +154,20 @@ def test_a_damaged_parity_sample_is_refused(package: ModelPackage) -> None:
     (lambda m: m['sampler'].update(noise_draws=2), 'noise_draws: found 2'),
     (lambda m: m['sampler'].update(steps=[0.5, 1.0]), 'expected times falling from 1'),
     (lambda m: m['sampler'].update(noise='pink'), "noise: found 'pink'"),
+    (lambda m: m.pop('planning'), 'missing fields planning'),
+    (lambda m: m['planning'].pop('batch'), 'planning: missing fields batch'),
+    (lambda m: m['planning'].update(batch=0), r'planning\.batch: found 0, expected 1 to'),
+    (lambda m: m['planning'].update(batch=True), r'planning\.batch: found True, expected int'),
+    (lambda m: m['planning'].update(depth=3), 'planning: unknown fields depth'),
+    (lambda m: m['planning'].update(uncertainty={}), r'planning\.uncertainty: missing fields'),
+    (lambda m: m['planning'].update(uncertainty=uncertainty(draws=1)),
+     r'draws: found 1, expected 2 or more'),
+    (lambda m: m['planning'].update(uncertainty=uncertainty(horizons=[4, 2])),
+     r'horizons: found \[4, 2\], expected frames rising'),
+    (lambda m: m['planning'].update(uncertainty=uncertainty(offset=[0.1])),
+     'found 2 horizons, 1 offsets, 2 scales'),
+    (lambda m: m['planning'].update(uncertainty=uncertainty(scale=[1.0, float('nan')])),
+     'offsets and scales must be finite'),
     (lambda m: m['graphs'].pop('decode'), 'graphs: missing fields decode'),
     (lambda m: m['graphs'].update(plan={}), 'graphs: unknown fields plan'),
     (lambda m: m['graphs']['write'].pop('sha256'), r'graphs\.write: missing fields sha256'),

@@ -1,18 +1,21 @@
-"""What the world model asks of an engine: run one of four named graphs on named arrays.
+"""What the world model asks of an engine: run one of a few named graphs on named arrays.
 
 No state, no random.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
+
+import numpy as np
 
 from wm_ros.datatypes import FloatArray
 from wm_ros.manifest import GraphSignature, PackageError
 
 GraphInputs = Mapping[str, FloatArray]
 GraphOutputs = dict[str, FloatArray]
+Bound = Callable[[], Mapping[str, FloatArray]]
 Shape = Sequence[int | str | None]
 
 
@@ -42,7 +45,7 @@ class Backend(Protocol):
         """Run a graph of the package.
 
         Args:
-            graph: `encode`, `write`, `predict` or `decode`.
+            graph: `encode`, `write`, `predict`, `decode`, or `reward` where the package has it.
             inputs: C-contiguous float32 arrays by input name, batch axis first, one batch for all.
                 Not modified.
 
@@ -51,6 +54,35 @@ class Backend(Protocol):
             them.
         """
         ...
+
+    def bind(self, graph: str, batch: int, inputs: GraphInputs) -> Bound:
+        """Tie a graph of one batch size to arrays, for work that is repeated.
+
+        Args:
+            graph: as in `run`.
+            batch: rows of every array.
+            inputs: C-contiguous float32 arrays by input name, batch axis first. The caller keeps
+                and refills them; some may be shared between bound graphs.
+
+        Returns:
+            A function that runs the graph on what the arrays hold when it is called. What it
+            returns is valid until its next call and must not be edited. Not for several threads.
+
+        Raises:
+            ValueError: arrays that do not fit the graph or the batch.
+        """
+        ...
+
+
+def check_bound(graph: str, signature: GraphSignature, batch: int, inputs: GraphInputs) -> None:
+    """Raise ValueError where arrays cannot be tied to a graph of this batch."""
+    expected = {spec.name: (batch, *spec.shape) for spec in signature.inputs}
+    found = {name: array.shape for name, array in inputs.items()}
+    if found != expected:
+        raise ValueError(f'bind {graph}: found {found}, expected {expected}')
+    for name, array in inputs.items():
+        if array.dtype != np.float32 or not array.flags.c_contiguous:
+            raise ValueError(f'bind {graph}: {name} is not a contiguous float32 array')
 
 
 def check_signature(

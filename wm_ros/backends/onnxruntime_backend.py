@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import onnxruntime as ort
 
-from wm_ros.backends.base import EngineUnavailable, GraphInputs, GraphOutputs, check_signature
-from wm_ros.manifest import GRAPHS, PackageError
+from wm_ros.backends.base import (
+    Bound,
+    EngineUnavailable,
+    GraphInputs,
+    GraphOutputs,
+    check_bound,
+    check_signature,
+)
+from wm_ros.manifest import PackageError
 from wm_ros.model_package import ModelPackage
 
 CPU, CUDA = 'CPUExecutionProvider', 'CUDAExecutionProvider'
@@ -30,13 +37,14 @@ class OnnxRuntimeBackend:
             raise EngineUnavailable(f'{self.name}: runs fp32, not {precision}')
         if cuda and CUDA not in ort.get_available_providers():
             raise EngineUnavailable('cuda: this onnxruntime has no CUDA provider')
+        self._signatures = package.signatures
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._sessions = {
             graph: _session(package, graph, options, [CUDA, CPU] if cuda else [CPU])
-            for graph in GRAPHS
+            for graph in package.manifest.graphs
         }
         # ONNX Runtime falls back to the CPU with a log line when the GPU cannot be used.
         if cuda and any(
@@ -51,6 +59,13 @@ class OnnxRuntimeBackend:
         session = self._sessions[graph]
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+    def bind(self, graph: str, batch: int, inputs: GraphInputs) -> Bound:
+        """See `Backend.bind`."""
+        check_bound(graph, self._signatures[graph], batch, inputs)
+        session, arrays = self._sessions[graph], dict(inputs)
+        names = [output.name for output in session.get_outputs()]
+        return lambda: dict(zip(names, session.run(names, arrays), strict=True))
 
 
 def _session(

@@ -1,9 +1,10 @@
-"""An engine without an engine, for tests: plain numpy in place of the four graphs, deterministic
+"""An engine without an engine, for tests: plain numpy in place of the graphs, deterministic
 and cheap.
 
 It keeps the meaning of every input: the latent is the pooled image, the prediction is the last
 latent moved by the action plus a little noise, the fast weights move towards an outer product of
-what was seen (and only with gate 1). `wm_ros.toy_package` writes a package directory for it.
+what was seen (and only with gate 1), the reward is the mean of the latent. `wm_ros.toy_package`
+writes a package directory for it.
 
 Axes: B batch, C channels, H W cells or pixels, A action, D noise draws.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wm_ros.backends.base import GraphInputs, GraphOutputs
+from wm_ros.backends.base import Bound, GraphInputs, GraphOutputs, check_bound
 from wm_ros.config import ModelConfig
 from wm_ros.datatypes import FloatArray
 from wm_ros.manifest import memory_input, memory_output
@@ -30,10 +31,17 @@ class ToyBackend:
         self.precision = 'fp32'
         self.reason = reason
         self._model = package.model
+        self._signatures = package.signatures
 
     def run(self, graph: str, inputs: GraphInputs) -> GraphOutputs:
         """See `Backend.run`."""
         return run_toy(self._model, graph, inputs)
+
+    def bind(self, graph: str, batch: int, inputs: GraphInputs) -> Bound:
+        """See `Backend.bind`."""
+        check_bound(graph, self._signatures[graph], batch, inputs)
+        arrays = dict(inputs)
+        return lambda: run_toy(self._model, graph, arrays)
 
 
 def run_toy(model: ModelConfig, graph: str, inputs: GraphInputs) -> GraphOutputs:
@@ -48,6 +56,8 @@ def run_toy(model: ModelConfig, graph: str, inputs: GraphInputs) -> GraphOutputs
         move = inputs['action'].mean(1) - 0.5 * inputs[memory_input('action')].mean(1)
         noise = inputs['noise'].mean(1)
         return {'latent': last + ACTION_GAIN * move[:, None, None, None] + NOISE_GAIN * noise}
+    if graph == 'reward':
+        return {'reward': inputs['latent'].mean((1, 2, 3))}
     return _write(model, inputs)
 
 

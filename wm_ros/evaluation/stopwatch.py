@@ -9,13 +9,14 @@ Axes: R rounds, L laps of one round, W wall time and process CPU time (2).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
-from wm_ros.backends.base import Backend, GraphInputs, GraphOutputs
+from wm_ros.backends.base import Backend, Bound, GraphInputs, GraphOutputs
+from wm_ros.datatypes import FloatArray
 
 DoubleArray = npt.NDArray[np.float64]
 Clock = Callable[[], tuple[int, int]]  # wall time and CPU time of this process, ns
@@ -63,6 +64,16 @@ class TimedBackend:
         """See `Backend.run`."""
         with self._watch.lap(graph):
             return self._backend.run(graph, inputs)
+
+    def bind(self, graph: str, batch: int, inputs: GraphInputs) -> Bound:
+        """See `Backend.bind`."""
+        bound = self._backend.bind(graph, batch, inputs)
+
+        def run() -> Mapping[str, FloatArray]:
+            with self._watch.lap(graph):
+                return bound()
+
+        return run
 
 
 class Contender:

@@ -1,0 +1,120 @@
+"""From what was imagined to costs: terms in small pieces, then the sum, the best and the
+uncertainty.
+
+Axes: K candidates, M noise draws, T time, A action, C channels, H W latent cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from wm_ros.datatypes import FloatArray
+from wm_ros.manifest import Calibration
+from wm_ros.planning.effort import candidates_per_piece, pieces
+from wm_ros.planning.errors import QueryCode, QueryError
+from wm_ros.planning.objectives import BEST, GoalImage, Objective, Outlook, StepArray
+from wm_ros.planning.query import Evaluation, Query
+from wm_ros.planning.uncertainty import spread
+
+
+def term_units(query: Query) -> int:
+    """Pieces of work that `term_costs` takes for one term."""
+    return pieces(len(query.actions_KTA), _piece(query))
+
+
+def stops_early(objective: Objective) -> bool:
+    """Whether a term takes a candidate's best frame, so that it is carried out up to there."""
+    return isinstance(objective, GoalImage) and objective.over == BEST
+
+
+def term_costs(
+    objective: Objective,
+    query: Query,
+    latents_KMTCHW: FloatArray,
+    rewards_KMT: FloatArray | None,
+    costs_K: FloatArray,
+    steps_K: StepArray | None = None,
+) -> Iterator[None]:
+    """Work out one term, some candidates for each item of the iterator.
+
+    Args:
+        objective: the term.
+        query: what was asked.
+        latents_KMTCHW: of the steps that are complete.
+        rewards_KMT: likewise, None where no term wants them.
+        costs_K: filled in, mean over draws.
+        steps_K: filled in where the term is a goal: after how many actions its cost is reached.
+
+    Raises:
+        QueryError: MODEL_NOT_FINITE, the term gives numbers that are not finite.
+    """
+    horizon, size = latents_KMTCHW.shape[2], _piece(query)
+    for first in range(0, len(costs_K), size):
+        part = slice(first, first + size)
+        outlook = Outlook(
+            query.actions_KTA[part, :horizon],
+            latents_KMTCHW[part],
+            None if rewards_KMT is None else rewards_KMT[part],
+            query.start.latched_A,
+        )
+        costs_K[part] = objective.costs(outlook).mean(1)
+        if steps_K is not None and isinstance(objective, GoalImage):
+            steps_K[part] = objective.cost_steps(outlook)
+        if not np.isfinite(costs_K[part]).all():
+            raise QueryError(QueryCode.MODEL_NOT_FINITE, f'term {objective.name} is not finite')
+        yield
+
+
+def evaluate(
+    query: Query,
+    objectives: Sequence[Objective],
+    terms_NK: Sequence[FloatArray],
+    latents_KMTCHW: FloatArray,
+    calibration: Calibration | None,
+    cost_steps_K: StepArray,
+) -> Evaluation:
+    """Add the terms up.
+
+    Args:
+        query: what was asked.
+        objectives: the terms.
+        terms_NK: costs of each of them.
+        latents_KMTCHW: of the steps that are complete, at least one.
+        calibration: the package's.
+        cost_steps_K: after how many actions each cost is reached.
+    """
+    horizon = latents_KMTCHW.shape[2]
+    costs_K = np.zeros(len(query.actions_KTA), np.float32)
+    named: dict[str, FloatArray] = {}
+    for objective, term_K in zip(objectives, terms_NK, strict=True):
+        costs_K += np.float32(objective.weight) * term_K
+        named[_free_name(objective.name, named)] = term_K
+    uncertainty_K = spread(latents_KMTCHW[:, :, -1])
+    calibrated = calibration is not None and calibration.draws == query.draws
+    if calibration is not None and calibrated:
+        uncertainty_K = calibration.error_K(uncertainty_K, query.start.frames_ahead(horizon))
+    return Evaluation(
+        costs_K,
+        named,
+        uncertainty_K,
+        calibrated,
+        cost_steps_K=cost_steps_K,
+        best=int(np.argmin(costs_K)),
+        horizon=horizon,
+        partial=horizon < query.actions_KTA.shape[1],
+    )
+
+
+def _piece(query: Query) -> int:
+    return candidates_per_piece(query.actions_KTA.shape[1], query.draws)
+
+
+def _free_name(name: str, taken: dict[str, FloatArray]) -> str:
+    if name not in taken:
+        return name
+    number = 2
+    while f'{name}_{number}' in taken:
+        number += 1
+    return f'{name}_{number}'

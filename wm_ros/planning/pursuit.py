@@ -1,0 +1,173 @@
+"""One decision of a planner: search a space of commands for the cheapest, then ask once more.
+
+Whoever prices candidates, a world model behind a service or a simulator, the search is the same.
+A search finds what is cheap, and also what only looks cheap; so the finalists are priced again
+under noise that they were not chosen by, beside holding still, and the winner must be cheaper than
+that by a margin.
+
+Axes: K candidates, P parameters, T time, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from wm_ros.datatypes import FloatArray
+from wm_ros.planning.solvers import Solver
+from wm_ros.planning.spaces import ActionSpace
+
+
+@dataclass(frozen=True, eq=False)
+class Priced:
+    """What candidates cost.
+
+    Attributes:
+        costs_K: lower is better.
+        steps_K: int64, after how many commands the cost is reached; T, or less where a term takes
+            the best frame.
+        uncertainty_K: how far each cost can be trusted; NaN where nobody knows.
+    """
+
+    costs_K: FloatArray
+    steps_K: npt.NDArray[np.int64]
+    uncertainty_K: FloatArray
+
+
+Price = Callable[[FloatArray, int, int], Priced]
+"""Commands float32 [K, T, A] in the contract's units, a seed, noise draws -> what they cost."""
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The outcome of one decision.
+
+    Attributes:
+        actions_TA: commands to carry out, in the contract's units; empty where holding still is as
+            good.
+        cost, hold_cost: of the winner and of holding still, priced together.
+        uncertainty: of the winner.
+        queries: how often candidates were priced.
+        candidate_steps: commands priced in all, noise draws not counted.
+    """
+
+    actions_TA: FloatArray
+    cost: float
+    hold_cost: float
+    uncertainty: float
+    queries: int
+    candidate_steps: int
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to search.
+
+    Attributes:
+        rounds: questions of the solver.
+        finalists: candidates that are priced again, 1 or more.
+        draws: noise draws in the search, and for the finalists.
+        margin: share of the cost of holding still that the winner must save.
+    """
+
+    rounds: int = 3
+    finalists: int = 7
+    search_draws: int = 1
+    final_draws: int = 4
+    margin: float = 0.05
+
+
+def decide(
+    price: Price,
+    space: ActionSpace,
+    solver: Solver,
+    command_A: FloatArray,
+    rng: np.random.Generator,
+    effort: Effort,
+) -> Choice:
+    """Search a space and return what to do.
+
+    Args:
+        price: prices commands.
+        space: what can be done; its candidates begin with the command in force.
+        solver: is restarted and asked `effort.rounds` times.
+        command_A: the command in force, float32 [A] in the contract's units.
+        rng: of the solver and of the seeds.
+        effort: how hard to search.
+    """
+    solver.restart()
+    asked: list[FloatArray] = []
+    costs: list[FloatArray] = []
+    seed = int(rng.integers(2**31))
+    for _ in range(effort.rounds):
+        params_KP = solver.ask(rng)
+        # One seed for all rounds: what is asked again costs the same again.
+        priced = price(space.decode(params_KP, command_A), seed, effort.search_draws)
+        solver.tell(priced.costs_K)
+        asked.append(params_KP)
+        costs.append(priced.costs_K)
+    finalists_KP = _distinct(np.concatenate(asked), np.concatenate(costs), effort.finalists)
+    candidate_steps = sum(map(len, asked)) * space.frames
+    return _settle(
+        price,
+        space.decode(finalists_KP, command_A),
+        command_A,
+        rng,
+        effort,
+        len(asked),
+        candidate_steps,
+    )
+
+
+def compare(
+    price: Price,
+    actions_KTA: FloatArray,
+    command_A: FloatArray,
+    rng: np.random.Generator,
+    effort: Effort,
+) -> Choice:
+    """Choose between a few given command sequences; holding still is compared, never chosen.
+
+    Args:
+        price, command_A, rng, effort: as in `decide`.
+        actions_KTA: float32 in the contract's units.
+    """
+    return _settle(price, actions_KTA, command_A, rng, effort, 0, 0, must_act=True)
+
+
+def _settle(
+    price: Price,
+    actions_KTA: FloatArray,
+    command_A: FloatArray,
+    rng: np.random.Generator,
+    effort: Effort,
+    queries: int,
+    candidate_steps: int,
+    must_act: bool = False,
+) -> Choice:
+    """Price the finalists and holding still under fresh noise, and take the cheapest."""
+    count, frames = actions_KTA.shape[:2]
+    held_1TA = np.broadcast_to(command_A, (1, frames, len(command_A))).astype(np.float32)
+    everything = np.concatenate([actions_KTA, held_1TA])
+    priced = price(everything, int(rng.integers(2**31)), effort.final_draws)
+    best = int(np.argmin(priced.costs_K[:count]))
+    cost, hold_cost = float(priced.costs_K[best]), float(priced.costs_K[count])
+    acts = must_act or cost < (1.0 - effort.margin) * hold_cost
+    return Choice(
+        actions_KTA[best, : int(priced.steps_K[best])] if acts else actions_KTA[best, :0],
+        cost,
+        hold_cost,
+        float(priced.uncertainty_K[best]),
+        queries + 1,
+        candidate_steps + (count + 1) * frames,
+    )
+
+
+def _distinct(params_KP: FloatArray, costs_K: FloatArray, count: int) -> FloatArray:
+    """Return the cheapest parameter vectors, each once."""
+    order = np.argsort(costs_K, kind='stable')
+    _, first = np.unique(params_KP[order], axis=0, return_index=True)
+    return params_KP[order[np.sort(first)[:count]]]
