@@ -111,9 +111,9 @@ $(venv)/.test: setup.py $(constraints) | $(robot)
 
 # --- the robot's side --------------------------------------------------------------------------------
 
-.PHONY: demo demo-real quality bench
+.PHONY: demo demo-real demo-plan quality bench bench-plan calibrate
 # Engines get their threads from the configuration; this is for what numpy and OpenCV would take.
-demo quality bench test: export OMP_NUM_THREADS = 1
+demo demo-plan quality bench bench-plan calibrate test: export OMP_NUM_THREADS = 1
 demo: setup  ## simulator, node and recorder on real ROS 2 for one episode: out/demo/report.html
 	$(run) -m wm_ros.nodes.demo $(ARGS)
 
@@ -121,11 +121,27 @@ demo-real: setup-train  ## the same on a real robot's recording, after training 
 	$(run) -m training.main real
 	export OMP_NUM_THREADS=1; $(run) -m wm_ros.nodes.demo_real $(ARGS)
 
+demo-plan: setup  ## a planner reaches 10 goal pictures by asking the world model: out/plan/report.html
+	$(run) -m wm_ros.nodes.plan_bench --demo $(ARGS)
+
 quality: setup  ## measure the shipped package: out/quality/quality.json (SEED= PAIRS=)
 	$(run) -m wm_ros.evaluation.quality $(if $(SEED),--seed $(SEED)) $(if $(PAIRS),--pairs $(PAIRS)) $(ARGS)
 
 bench: setup  ## time of a frame, a fork, a long session, by engine and arm: out/bench (ARGS=--quick)
 	$(run) -m wm_ros.evaluation.speed $(ARGS)
+
+bench-plan: setup  ## the same with 50 goals and every search, 40 minutes: out/plan
+	$(run) -m wm_ros.nodes.plan_bench $(ARGS)
+
+# Bags by name: each half of them, the one fitted on and the one judged on, holds every kind.
+held_out := skills_60000001 skills_60000002 push_60000003 push_60000004 practice_60000005 \
+	practice_60000006 skills_60000007 skills_60000008
+calibrate: setup  ## fit the shipped package's uncertainty on new bags of the simulator: out/calibration
+	rm -rf out/calibration/bags
+	for bag in $(held_out); do \
+	    $(run) -m wm_ros.cli sim $${bag%_*} --seed $${bag#*_} --frames 400 --out out/calibration/bags/$$bag; \
+	done
+	$(run) -m wm_ros.cli calibrate tabletop_small $(addprefix out/calibration/bags/,$(held_out)) --write $(ARGS)
 
 # --- training ----------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ EXTRAS = {
     # A ROS 2 Jazzy from pip wheels. Leave it out where a ROS distribution is installed.
     'ros': [
         'ros-jazzy-rclpy[fastrtps]',
+        'ros-jazzy-action-msgs',
         'ros-jazzy-diagnostic-msgs',
         'ros-jazzy-geometry-msgs',
         'ros-jazzy-lifecycle-msgs',
@@ -107,6 +108,7 @@ setup(
             'world_model_node = wm_ros.nodes.world_model_node:main',
             'sim_node = wm_ros.nodes.sim_node:main',
             'recorder_node = wm_ros.nodes.recorder_node:main',
+            'planner_node = wm_ros.nodes.planner_node:main',
             'player_node = wm_ros.nodes.player_node:main',
         ],
     },

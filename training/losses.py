@@ -22,6 +22,8 @@ from models.world_model import LatentWorldModel
 from training.recipes import Stage
 from training.shards import Batch, Shards
 
+MOST_MISSING = 8  # frames in a row that a robot may be expected to bridge
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -84,6 +86,7 @@ def draw_rows(
         event_share=stage.event_share,
         ahead=stage.ahead,
         skill_share=stage.skill_share,
+        skill_ahead=stage.skill_ahead,
     )
     seen, gate = history(batch, stage.noisy_share, stage.noise_level, stage.dropped, generator)
     return rows_of(model, batch, seen, gate, generator)
@@ -114,12 +117,14 @@ def imagine(
 ) -> dict[str, Tensor]:
     """Move every row `ahead` frames on by one-step predictions, as a fork would.
 
-    Half of the rows write what they imagine (a planner's fork), half do not (missing frames). No
-    gradient flows through the predictions; it still reaches the states that they started from.
+    Half of the rows write what they imagine (a planner's fork), half do not (missing frames,
+    never many of them). No gradient flows through the predictions; it still reaches the states
+    that they started from.
     """
     ahead, frames = batch.ahead_BR.flatten(), batch.frames_BR.flatten()
     clip = torch.arange(len(batch.frames_BR)).repeat_interleave(batch.frames_BR.shape[1])
-    writes = (torch.rand(len(ahead), generator=generator) < 0.5).float()
+    writes = torch.rand(len(ahead), generator=generator) < 0.5
+    writes = (writes | (ahead > MOST_MISSING)).float()
     for i in range(int(ahead.max())):
         rows = torch.nonzero(ahead > i).squeeze(1)
         chosen = {name: value[rows] for name, value in memory.items()}

@@ -50,6 +50,7 @@ class Stage:
     event_share: float = knob(0.5, 'share of them before a reveal, where known', low=0, high=1)
     ahead: int = knob(0, 'most frames imagined between the last seen and the target', low=0)
     skill_share: float = knob(0.0, 'share of windows that practise skills', low=0, high=1)
+    skill_ahead: int = knob(0, 'most frames imagined before a target in those', low=0)
     noisy_share: float = knob(0.3, 'share of seen frames that are noised', low=0, high=1)
     noise_level: float = knob(0.3, 'most noise of such a frame, as flow time', low=0, high=1)
     dropped: float = knob(0.05, 'share of frames that are missing, not written', low=0, high=1)
@@ -221,7 +222,23 @@ TABLETOP = Recipe(
             ahead=16,
             event_share=0.5,
             skill_share=0.4,
+            skill_ahead=16,
             change_weight=1.0,
+        ),
+        TeacherStage(
+            name='teacher_strokes',
+            steps=700,
+            clips=4,
+            frames=1800,
+            loss_frames=56,
+            rate=8e-4,
+            shift=3.0,
+            at_noise=0.15,
+            ahead=4,
+            event_share=0.6,
+            skill_share=0.5,
+            skill_ahead=22,
+            change_weight=3.0,
         ),
     ),
     student=StudentStage(
@@ -230,9 +247,10 @@ TABLETOP = Recipe(
         clips=6,
         frames=1024,
         loss_frames=32,
-        ahead=12,
+        ahead=6,
         event_share=0.5,
-        skill_share=0.4,
+        skill_share=0.5,
+        skill_ahead=16,
         rate=2e-4,
         ema=0.98,
     ),

@@ -176,6 +176,7 @@ class Shards:
         lag_power: float = 0.7,
         ahead: int = 0,
         skill_share: float = 0.0,
+        skill_ahead: int = 0,
     ) -> Batch:
         """Draw windows of equal length and their loss frames.
 
@@ -183,7 +184,8 @@ class Shards:
         probability ~ lag ** lag_power (the window's start counts as last seen for a first
         reveal). A lid opens over several frames and its first sliver gives the colour away, so
         the target lies up to `ahead` frames later and the frames between are imagined.
-        A share of the windows, `skill_share`, comes from clips of seeds from SKILL_SEED on.
+        A share of the windows, `skill_share`, comes from clips of seeds from SKILL_SEED on, with
+        up to `skill_ahead` frames imagined before every target: as far as a planner looks.
         """
         frames = min(frames, int(self.lengths.max()))
         able = np.flatnonzero(~self.too_short(frames))
@@ -196,8 +198,6 @@ class Shards:
         )
         latents, actions, picks = [], [], []
         for clip in chosen:
-            # What a skill does is everywhere in its clip; reveals have no call on half of it.
-            share = 0.0 if self.skills[clip] else event_share
             start = self.starts[clip] + rng.integers(self.lengths[clip] - frames + 1)
             window = slice(int(start), int(start) + frames)
             part = self.part[clip]
@@ -205,13 +205,26 @@ class Shards:
             latents.append(self.latents[part][inside])
             actions.append(self.actions[window])
             picks.append(
-                _loss_frames(rng, self.visible[window], loss_frames, share, lag_power, ahead)
+                _loss_frames(
+                    rng, self.visible[window], loss_frames, event_share, lag_power, ahead
+                )
+                if not self.skills[clip]
+                else _skill_frames(rng, frames, loss_frames, skill_ahead)
             )
         return Batch(
             torch.from_numpy(np.stack(latents).astype(np.float32)),
             torch.from_numpy(np.stack(actions)),
             *(torch.from_numpy(np.stack(part)) for part in zip(*picks, strict=True)),
         )
+
+
+def _skill_frames(
+    rng: np.random.Generator, frames: int, count: int, ahead: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the last seen frame and the number of imagined ones, anywhere and uniformly: what a
+    skill does is everywhere in its clip.
+    """
+    return rng.integers(1, frames - 1 - ahead, count), rng.integers(0, ahead + 1, count)
 
 
 def reveal_events(visible_TF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -74,8 +74,8 @@ class TabletopWorld:
         }
 
     def practice(self, seed: int, frames: int) -> Clip:
-        """Return one training clip; seven in ten reveal things all the time, and from SKILL_SEED on
-        all practise what a planner may ask for.
+        """Return one training clip: seven in ten reveal things all the time, and all practise what a
+        planner may ask for from SKILL_SEED on.
         """
         kind = 'skills' if seed >= SKILL_SEED else KINDS[seed % len(KINDS)]
         plan = plan_episode(kind, seed, frames)

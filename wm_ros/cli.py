@@ -7,6 +7,7 @@ where an error came from.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,7 +33,9 @@ class Command:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(words)
+    options.words = words
     try:
         code: int = options.run(options)
     except Exception as error:
@@ -194,6 +197,35 @@ def _sim(options: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('package', help='model package, by name or folder')
+    add('bags', nargs='+', type=Path, metavar='bag', help='held out; 1st, 3rd, ... for the fit')
+    add('--draws', type=int, default=4, help='noise draws that it then holds for (default 4)')
+    add('--every', type=int, default=8, help='imagine at every n-th frame (default 8)')
+    add('--seed', type=int, default=0, help='of the noise (default 0)')
+    add('--out', type=Path, default=Path('out/calibration'), help='default out/calibration')
+    add('--write', action='store_true', help="put it into the package's manifest")
+    add('--contract', default='', help="of the bags (default: the package's own)")
+    add('--backend', default='auto', help='engine (default auto)')
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from wm_ros.evaluation import calibration_report
+    from wm_ros.evaluation.calibration import Plan
+
+    return calibration_report.run(
+        options.package,
+        options.bags,
+        Plan(options.draws, options.every, options.seed),
+        options.out,
+        write=options.write,
+        contract=options.contract,
+        backend=options.backend,
+        command=shlex.join(['wm', *options.words]),
+    )
+
+
 COMMANDS: tuple[Command, ...] = (
     Command(('bag', 'info'), 'list what a bag holds', _path('bag', 'the bag'), _bag_info),
     Command(
@@ -210,6 +242,12 @@ COMMANDS: tuple[Command, ...] = (
         'check a contract file',
         _path('file', 'contract, by name or file'),
         _contract_check,
+    ),
+    Command(
+        ('calibrate',),
+        "fit and judge a package's uncertainty on held-out bags",
+        _calibrate_arguments,
+        _calibrate,
     ),
     Command(('inspect',), 'show and check a model package', _inspect_arguments, _inspect),
     Command(('sim',), 'play a simulated episode into a bag', _sim_arguments, _sim),

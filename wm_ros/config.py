@@ -182,6 +182,27 @@ class RuntimeConfig:
         high=10000,
     )
     jpeg_quality: int = knob(90, 'quality of ~/predicted/image/compressed', low=1, high=100)
+    query_candidates: int = knob(
+        256, 'candidates (K) of one planner query, at most', low=1, high=4096
+    )
+    query_steps: int = knob(
+        64, 'actions (T) of one candidate or dream, at most', unit='frames', low=1, high=1024
+    )
+    query_draws: int = knob(
+        2,
+        'noise draws (M) per candidate where a query asks for none; 1 gives no uncertainty',
+        low=1,
+        high=8,
+    )
+    query_queue: int = knob(
+        16, 'queries that wait at a time; further ones are refused', low=1, high=1024
+    )
+    state_budget_mib: float = knob(
+        16.0, 'memory for kept states, all owners together', unit='MiB', low=0.0, high=65536.0
+    )
+    state_keep_s: float = knob(
+        60.0, 'how long a state is kept by default', unit='s', low=1.0, high=86400.0
+    )
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -194,7 +215,7 @@ class SimNodeConfig:
     kind: str = knob(
         'cup',
         'episode to play: its layout, and with driver plan its commands',
-        choices=('free', 'push', 'practice', 'cup', 'drawer', 'view'),
+        choices=('free', 'push', 'practice', 'cup', 'drawer', 'view', 'skills'),
     )
     seed: int = knob(10_000_001, 'seed of the episode', low=0)
     frames: int = knob(0, 'frames to play; 0 plays the episode to its end', unit='frames', low=0)
@@ -263,6 +284,42 @@ class PlayerConfig:
     )
     publish_log: str = knob(
         '', 'CSV file for stamp_ns and monotonic_ns of every camera message; empty writes none'
+    )
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """Parameters of `planner_node`, which reaches goal pictures by asking the world model."""
+
+    world_model: str = knob('/world_model', 'full name of the node that answers queries')
+    command_topic: str = knob(COMMAND_TOPIC, 'topic of the commands that it gives and listens to')
+    solver: str = knob(
+        'cem',
+        'search where a goal does not name one; random asks about uniform candidates in every '
+        'round',
+        choices=('cem', 'mppi', 'random'),
+    )
+    candidates: int = knob(64, 'candidates of one query', low=2, high=4096)
+    rounds: int = knob(4, 'queries of one search', low=1, high=100)
+    draws: int = knob(1, 'noise draws per candidate while searching', low=1, high=64)
+    finalists: int = knob(7, 'candidates asked about again, under fresh noise', low=1, high=1024)
+    final_draws: int = knob(4, 'noise draws per finalist', low=1, high=64)
+    margin: float = knob(
+        0.1, 'share of the cost of holding still that acting must save', low=0.0, high=1.0
+    )
+    answer_s: float = knob(
+        60.0, 'how long to wait for an answer or a prediction', unit='s', low=0.1, high=3600.0
+    )
+    knot_entries: tuple[str, ...] = knob(
+        ('x', 'y', 'z'), 'skill knots: the action entries that are moved, by name'
+    )
+    knots: int = knob(3, 'skill knots: corners of a motion', low=1, high=64)
+    knot_frames: int = knob(12, 'skill knots: length of a motion', unit='frames', low=1, high=64)
+    knot_step: float = knob(
+        0.1, 'skill knots: largest step per frame, as a share of the range', low=0.001, high=1.0
     )
 
     def __post_init__(self) -> None:

@@ -89,7 +89,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     for make in (
         lambda: RandomShooting(0, 8),
         lambda: Cem(3, 8, elite=9),
-        lambda: Cem(3, 8, elite=4, kept=5),
+        lambda: Cem(3, 8, elite=4, std=0.0),
         lambda: Mppi(3, 8, temperature=0),
     ):
         with pytest.raises(ValueError):

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from wm_ros.config import SimNodeConfig
 from wm_ros.sim.episodes import KINDS, EpisodePlan, plan_episode, play, twin
 from wm_ros.sim.recall import CLIP_FRAMES, FIRST_FACT, LAGS, assign
 from wm_ros.sim.scene import ACTION_LIMITS, FACTS, PALETTE, TableTop
@@ -24,6 +25,10 @@ def test_the_same_seed_gives_the_same_plan_and_another_seed_another(kind: str) -
     assert one.actions_TA.tobytes() == two.actions_TA.tobytes()
     assert (one.layout, one.reveals, one.tests) == (two.layout, two.reveals, two.tests)
     assert one.actions_TA.tobytes() != other.actions_TA.tobytes()
+
+
+def test_the_simulators_node_takes_every_kind() -> None:
+    assert [SimNodeConfig(kind=kind).kind for kind in KINDS] == list(KINDS)
 
 
 @pytest.mark.parametrize('kind', KINDS)

@@ -9,15 +9,33 @@ from pathlib import Path
 import pytest
 from ament_index_python.packages import get_package_share_directory
 from rclpy.serialization import deserialize_message, serialize_message
-from wm_ros_msgs.msg import Action, MemoryStatus, ModelInfo, Prediction
-from wm_ros_msgs.srv import LoadMemory, ResetMemory, SaveMemory
+from wm_ros_msgs.action import Imagine
+from wm_ros_msgs.msg import Action, MemoryStatus, ModelInfo, ObjectiveTerm, Prediction
+from wm_ros_msgs.srv import (
+    DropState,
+    EvaluateCandidates,
+    ForkState,
+    KeepState,
+    ListStates,
+    LoadMemory,
+    ResetMemory,
+    SaveMemory,
+)
 
 from wm_ros.datatypes import ResetReason
+from wm_ros.nodes.objective_messages import FIELDS
+from wm_ros.planning.errors import QueryCode
+from wm_ros.planning.objectives import OVERS
+from wm_ros.planning.query import FramesWanted
 from wm_ros.rejection import RejectReason
 
 SOURCE = Path(__file__).parents[2] / 'msg'
-FILES = sorted([*SOURCE.glob('msg/*.msg'), *SOURCE.glob('srv/*.srv')])
+FILES = sorted(
+    [*SOURCE.glob('msg/*.msg'), *SOURCE.glob('srv/*.srv'), *SOURCE.glob('action/*.action')]
+)
 SERVICES = (ResetMemory, SaveMemory, LoadMemory)
+QUERIES = (EvaluateCandidates, ForkState, KeepState, ListStates, DropState)
+CODE = re.compile(r'uint16 ([A-Z_]+)=(\d+)')
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -91,12 +109,35 @@ def test_error_codes_are_unique_and_success_is_zero() -> None:
     seen: dict[int, str] = {}
     for service in SERVICES:
         text = (SOURCE / 'srv' / f'{service.__name__}.srv').read_text()
-        codes = {name: int(value) for name, value in re.findall(r'uint16 ([A-Z_]+)=(\d+)', text)}
+        codes = {name: int(value) for name, value in CODE.findall(text)}
         assert {name: getattr(service.Response, name) for name in codes} == codes
         assert codes.pop('NONE') == 0 and service.Response().error_code == 0
         assert not set(codes.values()) & set(seen), f'{service.__name__} repeats a code of {seen}'
         seen |= {code: f'{service.__name__}.{name}' for name, code in codes.items()}
     assert {name.split('.')[1] for name in seen.values()} >= {'NOT_ACTIVE', 'UNKNOWN'}
+
+
+def test_error_codes_of_queries_are_those_of_the_code() -> None:
+    answers = {service.__name__: service.Response for service in QUERIES}
+    told: set[str] = set()
+    for name, answer in {**answers, 'Imagine': Imagine.Result}.items():
+        (path,) = SOURCE.glob(f'*/{name}.*')
+        codes = {code: int(value) for code, value in CODE.findall(path.read_text())}
+        assert {code: getattr(answer, code) for code in codes} == codes
+        assert all(QueryCode[code] == value for code, value in codes.items()), name
+        assert {'NONE', 'NOT_ACTIVE', 'UNKNOWN'} <= set(codes) and answer().error_code == 0
+        told |= set(codes)
+    assert told == {code.name for code in QueryCode}
+
+
+def test_words_of_queries_are_those_of_the_code() -> None:
+    text = (SOURCE / 'msg' / 'ObjectiveTerm.msg').read_text()
+    words = dict(re.findall(r'string ([A-Z_]+)=(\w+)', text))
+    assert {getattr(ObjectiveTerm, name) for name in words} == set(words.values())
+    assert set(words.values()) == {*FIELDS, *OVERS}
+    request = EvaluateCandidates.Request
+    for wanted in FramesWanted:
+        assert getattr(request, f'FRAMES_{wanted.name}') == wanted
 
 
 def test_wrong_types_are_refused_in_tests() -> None:

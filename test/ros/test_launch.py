@@ -52,8 +52,12 @@ def configurations(value: Any) -> set[str]:
 all_launch_files = pytest.mark.parametrize('path', LAUNCH_FILES, ids=lambda path: path.name)
 
 
-def test_both_launch_files_are_there() -> None:
-    assert [path.name for path in LAUNCH_FILES] == ['demo.launch.py', 'world_model.launch.py']
+def test_the_launch_files_are_there() -> None:
+    assert [path.name for path in LAUNCH_FILES] == [
+        'demo.launch.py',
+        'planner.launch.py',
+        'world_model.launch.py',
+    ]
 
 
 @all_launch_files

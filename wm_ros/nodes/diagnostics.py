@@ -159,6 +159,7 @@ def diagnostics(
     status: MemoryStatus,
     ages: Ages,
     around: Surroundings,
+    queries: Mapping[str, object],
     stale_s: float,
     head: Header,
     name: str,
@@ -193,6 +194,7 @@ def diagnostics(
         'last_reset': status.last_reset_reason,
         'drift_psnr_db': f'{status.drift_psnr:.2f}',
         'copy_last_psnr_db': f'{status.copy_last_psnr:.2f}',
+        **queries,
         **{f'heard {topic}': how for topic, how in around.reliability.items()},
         **{key: counts[key] for key in sorted(counts)},
     }

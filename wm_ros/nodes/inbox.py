@@ -53,6 +53,7 @@ class Inbox:
     )
     _dropped_ns: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_QUEUED))
     _restart: Restart | None = None
+    _woken: bool = False
     _closed: bool = False
 
     def put(self, arrival: Arrival, monotonic_ns: int = 0) -> None:
@@ -80,6 +81,12 @@ class Inbox:
         """The restart that has been asked for and not taken yet."""
         return self._restart
 
+    def wake(self) -> None:
+        """Wake the taker once: there is other work."""
+        with self._ready:
+            self._woken = True
+            self._ready.notify()
+
     def close(self) -> None:
         """Wake the taker for good."""
         with self._ready:
@@ -92,10 +99,12 @@ class Inbox:
         return self._closed
 
     def take(self, timeout_s: float) -> Mail:
-        """Wait until something is here, the time is over or the box is closed; take everything."""
+        """Wait until something is here, the time is over, or `wake` or `close`; take all."""
         with self._ready:
-            if not (self._closed or self._frame or self._queued or self._restart):
+            here = self._frame or self._queued or self._restart
+            if not (here or self._woken or self._closed) and timeout_s > 0:
                 self._ready.wait(timeout_s)
+            self._woken = False
             mail = Mail(
                 self._frame,
                 self._monotonic_ns,

@@ -5,6 +5,7 @@ the executor's.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -105,8 +106,14 @@ class Outputs:
             info.header = head
             self.info.publish(info)
 
-    def publish_status(self, session: Session, inbox: Inbox, around: Surroundings) -> None:
-        """Publish memory status and diagnostics."""
+    def publish_status(
+        self,
+        session: Session,
+        inbox: Inbox,
+        around: Surroundings,
+        queries: Mapping[str, object],
+    ) -> None:
+        """Publish memory status and diagnostics; `queries` is what planners' queries add."""
         status = diagnostics.memory_status(session, inbox, self.frame_id)
         self.status.publish(status)
         head = convert.header(self._node.get_clock().now().nanoseconds, '')
@@ -114,6 +121,14 @@ class Outputs:
         name = self._node.get_fully_qualified_name()
         self.diagnostics.publish(
             diagnostics.diagnostics(
-                self._loaded, session, status, ages, around, self._config.stale_s, head, name
+                self._loaded,
+                session,
+                status,
+                ages,
+                around,
+                queries,
+                self._config.stale_s,
+                head,
+                name,
             )
         )

@@ -23,6 +23,7 @@ from wm_ros.memory import (
 )
 from wm_ros.nodes.convert import ns_to_stamp
 from wm_ros.nodes.inbox import Inbox
+from wm_ros.planning.query import QueryCode, QueryError, Start
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -138,6 +139,19 @@ def current(session: Session, inbox: Inbox) -> MemoryState:
     if wish is None:
         return session.next_memory
     return wish.memory or session.model.reset()
+
+
+def start_of_now(session: Session, inbox: Inbox) -> Start:
+    """Return where a query about now begins; safe in any thread.
+
+    Raises:
+        QueryError: NOTHING_OBSERVED, also once a reset or a load has been asked for.
+    """
+    if inbox.restart is not None:
+        raise QueryError(
+            QueryCode.NOTHING_OBSERVED, 'the memory starts afresh with the next frame'
+        )
+    return session.start()
 
 
 def code_of(error: MemoryFileError) -> int:

@@ -22,6 +22,7 @@ from wm_ros.datatypes import FloatArray, Frame, MemoryState, Prediction, ResetRe
 from wm_ros.feed import Restart, push
 from wm_ros.nodes.inbox import Mail
 from wm_ros.nodes.statistics import Statistics
+from wm_ros.planning.query import QueryCode, QueryError, Start
 from wm_ros.rejection import Rejection
 from wm_ros.sync import StepSynchronizer
 from wm_ros.world_model import WorldModel
@@ -79,6 +80,7 @@ class Session:
         self._wish: Restart | None = None  # the same, once every step before it is done
         self._clock_ns = 0  # node clock minus monotonic clock, at the newest frame
         self._last: tuple[Step, Prediction] | None = None
+        self._now: Start | None = None
 
     def put(self, mail: Mail) -> None:
         """Hand everything that arrived to the synchroniser, commands before the frame."""
@@ -102,6 +104,21 @@ class Session:
         if asked is None:
             return self.memory
         return asked.memory or self.model.reset()
+
+    def start(self) -> Start:
+        """Return where a query about now begins: the memory at its newest step, and the command
+        in force from there.
+
+        Raises:
+            QueryError: NOTHING_OBSERVED, also while a restart is due.
+        """
+        asked, now = self._asked, self._now  # read once: services ask from another thread
+        if now is None or asked is not None:
+            raise QueryError(
+                QueryCode.NOTHING_OBSERVED,
+                'no frame observed since the memory was last started afresh or loaded',
+            )
+        return now
 
     def restart(self, wish: Restart) -> None:
         """Start afresh with the next frame; frames that wait are taken before."""
@@ -151,6 +168,7 @@ class Session:
             self._begin(step.reset)
         fill_noise = self._noise(1)[:, 0] if step.frame is None else None
         self.memory = self.model.observe(self.memory, step, fill_noise)
+        self._now = Start(self.memory, step.action_A)
         if step.frame is None:
             self._last = None
             return None
@@ -163,7 +181,7 @@ class Session:
             self._asked = None
         self.memory = (wish and wish.memory) or self.model.reset()
         self._rng = np.random.default_rng(self._seed)
-        self._last = None
+        self._last = self._now = None
         self.statistics.resets += 1
         self.statistics.last_reset = reason
 

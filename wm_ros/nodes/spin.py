@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
@@ -44,6 +44,7 @@ def run(
     build: Callable[[], AnyNode],
     step: Callable[[AnyNode], float | None] | None = None,
     args: list[str] | None = None,
+    threads: int = 1,
 ) -> int:
     """Initialise rclpy, build a node, spin it, tear everything down.
 
@@ -52,6 +53,7 @@ def run(
         step: called between events; returns the longest time to wait for the next event, in s, or
             None when the node is done.
         args: command line; None takes that of the process.
+        threads: that run callbacks; more than 1 only for nodes whose callbacks wait for others.
 
     Returns:
         Exit status: 0 after a signal or when done, 1 when `build` raised ValueError or OSError.
@@ -66,7 +68,7 @@ def run(
         except (ValueError, OSError) as error:
             get_logger('wm_ros').fatal(str(error))
             return 1
-        executor = SingleThreadedExecutor()
+        executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
         executor.add_node(node)
         while not stop.is_set:
             wait_s = LONGEST_WAIT_S if step is None else step(node)

@@ -14,6 +14,9 @@ import numpy.typing as npt
 from wm_ros.datatypes import ImageArray, ResetReason
 from wm_ros.evaluation.metrics import psnr
 
+SILENT_S = 1.0  # a camera that is silent for longer takes no time
+MOST_SHARE = 0.9
+
 
 @dataclass
 class Ring:
@@ -51,6 +54,7 @@ class Statistics:
         note: text of the newest trouble.
         camera_monotonic_ns: reception of the newest camera message; 0 before the first.
         action_monotonic_ns: the same for commands.
+        step_ms: time that the inference thread took for each of the newest frames.
     """
 
     def __init__(self, frames: int, period_ns: int) -> None:
@@ -64,6 +68,7 @@ class Statistics:
         self.camera_monotonic_ns = 0
         self.action_monotonic_ns = 0
         self.latency_ms = Ring(frames)
+        self.step_ms = Ring(frames)
         self.drift_db = Ring(frames)
         self.copy_last_db = Ring(frames)
 
@@ -72,6 +77,13 @@ class Statistics:
         self.predictions += 1
         self.latency_ms.add(latency_ms)
         self.deadline_misses += latency_ms > self.period_ms
+
+    def stream_share(self, monotonic_ns: int) -> float:
+        """Return the share of its time that the inference thread gives to frames at an instant."""
+        silent_s = (monotonic_ns - self.camera_monotonic_ns) / 1e9
+        if silent_s > SILENT_S or not self.step_ms.count:
+            return 0.0
+        return min(self.step_ms.mean() / self.period_ms, MOST_SHARE)
 
     def add_drift(
         self, seen_HWC: ImageArray, predicted_HWC: ImageArray, before_HWC: ImageArray

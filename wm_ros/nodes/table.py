@@ -14,6 +14,7 @@ from wm_ros.config import (
     CAMERA_TOPIC,
     COMMAND_TOPIC,
     PREDICTION_TOPIC,
+    PlannerConfig,
     PlayerConfig,
     RecorderConfig,
     RuntimeConfig,
@@ -119,6 +120,7 @@ PROCESSES: Mapping[str, Process] = {
             'wait_for_all': True,
         },
     ),
+    'planner': Process('planner_node', 'wm_ros.nodes.planner_node', 'planner', PlannerConfig),
     'player': Process(
         'player_node', 'wm_ros.nodes.player_node', 'player', PlayerConfig, {'wait_subscribers': 2}
     ),

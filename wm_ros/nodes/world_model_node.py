@@ -1,4 +1,5 @@
-"""`world_model_node`: camera and command topics in, remembered and predicted frames out.
+"""`world_model_node`: camera and command topics in, remembered and predicted frames out; planners
+ask it about other futures (see queries.py).
 
 A managed node. configure: everything that can refuse (see loading.py). activate: subscribe (see
 inputs.py), and one inference thread takes what the callbacks leave in the inbox.
@@ -29,6 +30,7 @@ from wm_ros.nodes.inbox import Inbox
 from wm_ros.nodes.inputs import Inputs
 from wm_ros.nodes.loading import REFUSALS, Loaded, load
 from wm_ros.nodes.outputs import Outputs
+from wm_ros.nodes.queries import QueryServer
 from wm_ros.nodes.services import MemoryServices
 from wm_ros.nodes.session import Outcome, Session
 from wm_ros.nodes.statistics import Statistics
@@ -48,6 +50,7 @@ class WorldModelNode(LifecycleNode):
         self.loaded: Loaded | None = None
         self.outputs: Outputs | None = None
         self.services_offered: MemoryServices | None = None
+        self.queries: QueryServer | None = None
         self.status_timer: Any = None
         self.session: Session | None = None
         self.worker: Worker | None = None
@@ -79,6 +82,8 @@ class WorldModelNode(LifecycleNode):
         with_reset = self.loaded.contract.reset.service
         self.services_offered = MemoryServices(self, model.package, with_reset)
         self.services_offered.create()
+        self.queries = QueryServer(self, self.loaded, self.config, self.outputs)
+        self.queries.create()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         period_s = self.config.status_period_s
         self.status_timer = self.create_timer(period_s, self.publish_status, clock=steady)
@@ -96,7 +101,8 @@ class WorldModelNode(LifecycleNode):
 
     def start(self) -> None:
         """Do what `on_activate` says; raises whatever goes wrong."""
-        if self.loaded is None or self.outputs is None or self.services_offered is None:
+        services, queries = self.services_offered, self.queries
+        if self.loaded is None or self.outputs is None or services is None or queries is None:
             raise RuntimeError('not configured')
         contract = self.loaded.contract
         self.inbox = Inbox()
@@ -109,10 +115,11 @@ class WorldModelNode(LifecycleNode):
             on_rejection=self.log_rejection,
         )
         publish = partial(self.publish_outcome, self.session)
-        self.worker = Worker(self.session, self.inbox, publish, self.log_error)
+        queue = queries.open(self.session, self.inbox, self.log_error)
+        self.worker = Worker(self.session, self.inbox, queue, publish, self.log_error)
         self.worker.start()
         self.outputs.publish_model()
-        self.services_offered.open(self.session, self.inbox)
+        services.open(self.session, self.inbox)
         self.inputs = Inputs(self, self.loaded, self.outputs, self.inbox, self.session.statistics)
         self.inputs.open()
 
@@ -152,10 +159,9 @@ class WorldModelNode(LifecycleNode):
         Raises:
             RuntimeError: the thread does not end; it is left to itself and publishes nothing more.
         """
-        if self.inputs is not None:
-            self.inputs.close()
-        if self.services_offered is not None:
-            self.services_offered.close()
+        for part in (self.inputs, self.services_offered, self.queries):
+            if part is not None:
+                part.close()
         worker, self.worker = self.worker, None
         self.inputs = self.session = None
         if worker is not None:
@@ -169,11 +175,11 @@ class WorldModelNode(LifecycleNode):
         """Take publishers, services and timer off the node and drop the model."""
         if self.status_timer is not None:
             self.destroy_timer(self.status_timer)
-        if self.services_offered is not None:
-            self.services_offered.destroy()
-        if self.outputs is not None:
-            self.outputs.destroy()
-        self.status_timer = self.services_offered = self.loaded = self.outputs = None
+        for offered in (self.queries, self.services_offered, self.outputs):
+            if offered is not None:
+                offered.destroy()
+        self.status_timer = self.queries = self.services_offered = None
+        self.loaded = self.outputs = None
 
     def destroy_node(self) -> None:
         """Stop, then destroy the node."""
@@ -202,9 +208,10 @@ class WorldModelNode(LifecycleNode):
 
     def publish_status(self) -> None:
         """Publish memory status and diagnostics while active."""
-        outputs, session, inputs = self.outputs, self.session, self.inputs
-        if outputs is not None and session is not None and inputs is not None:
-            outputs.publish_status(session, self.inbox, inputs.surroundings)
+        outputs, session, inputs, queries = self.outputs, self.session, self.inputs, self.queries
+        if outputs and session and inputs and queries:
+            around = inputs.surroundings
+            outputs.publish_status(session, self.inbox, around, queries.report())
 
     def log_rejection(self, rejection: Rejection) -> None:
         """Say what was refused, at most once a second."""

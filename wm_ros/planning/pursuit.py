@@ -11,7 +11,7 @@ Axes: K candidates, P parameters, T time, A action.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,7 @@ class Choice:
         uncertainty: of the winner.
         queries: how often candidates were priced.
         candidate_steps: commands priced in all, noise draws not counted.
+        params_P: of the winner, where a space was searched.
     """
 
     actions_TA: FloatArray
@@ -60,6 +61,7 @@ class Choice:
     uncertainty: float
     queries: int
     candidate_steps: int
+    params_P: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ class Effort:
         margin: share of the cost of holding still that the winner must save.
     """
 
-    rounds: int = 3
+    rounds: int = 4
     finalists: int = 7
     search_draws: int = 1
     final_draws: int = 4
-    margin: float = 0.05
+    margin: float = 0.1
 
 
 def decide(
@@ -87,6 +89,7 @@ def decide(
     command_A: FloatArray,
     rng: np.random.Generator,
     effort: Effort,
+    warm_P: FloatArray | None = None,
 ) -> Choice:
     """Search a space and return what to do.
 
@@ -97,8 +100,9 @@ def decide(
         command_A: the command in force, float32 [A] in the contract's units.
         rng: of the solver and of the seeds.
         effort: how hard to search.
+        warm_P: parameters to begin with, the last choice's; None for none.
     """
-    solver.restart()
+    solver.restart(warm_P)
     asked: list[FloatArray] = []
     costs: list[FloatArray] = []
     seed = int(rng.integers(2**31))
@@ -111,14 +115,12 @@ def decide(
         costs.append(priced.costs_K)
     finalists_KP = _distinct(np.concatenate(asked), np.concatenate(costs), effort.finalists)
     candidate_steps = sum(map(len, asked)) * space.frames
-    return _settle(
-        price,
-        space.decode(finalists_KP, command_A),
-        command_A,
-        rng,
-        effort,
-        len(asked),
-        candidate_steps,
+    choice, best = _settle(price, space.decode(finalists_KP, command_A), command_A, rng, effort)
+    return replace(
+        choice,
+        queries=choice.queries + len(asked),
+        candidate_steps=choice.candidate_steps + candidate_steps,
+        params_P=finalists_KP[best],
     )
 
 
@@ -135,7 +137,7 @@ def compare(
         price, command_A, rng, effort: as in `decide`.
         actions_KTA: float32 in the contract's units.
     """
-    return _settle(price, actions_KTA, command_A, rng, effort, 0, 0, must_act=True)
+    return _settle(price, actions_KTA, command_A, rng, effort, must_act=True)[0]
 
 
 def _settle(
@@ -144,11 +146,11 @@ def _settle(
     command_A: FloatArray,
     rng: np.random.Generator,
     effort: Effort,
-    queries: int,
-    candidate_steps: int,
     must_act: bool = False,
-) -> Choice:
-    """Price the finalists and holding still under fresh noise, and take the cheapest."""
+) -> tuple[Choice, int]:
+    """Price the finalists and holding still under fresh noise; return the cheapest, and which
+    finalist it was.
+    """
     count, frames = actions_KTA.shape[:2]
     held_1TA = np.broadcast_to(command_A, (1, frames, len(command_A))).astype(np.float32)
     everything = np.concatenate([actions_KTA, held_1TA])
@@ -156,14 +158,15 @@ def _settle(
     best = int(np.argmin(priced.costs_K[:count]))
     cost, hold_cost = float(priced.costs_K[best]), float(priced.costs_K[count])
     acts = must_act or cost < (1.0 - effort.margin) * hold_cost
-    return Choice(
+    choice = Choice(
         actions_KTA[best, : int(priced.steps_K[best])] if acts else actions_KTA[best, :0],
         cost,
         hold_cost,
         float(priced.uncertainty_K[best]),
-        queries + 1,
-        candidate_steps + (count + 1) * frames,
+        queries=1,
+        candidate_steps=(count + 1) * frames,
     )
+    return choice, best
 
 
 def _distinct(params_KP: FloatArray, costs_K: FloatArray, count: int) -> FloatArray:

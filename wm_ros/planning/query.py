@@ -94,7 +94,7 @@ class Limits:
     @property
     def latents(self) -> int:
         """K * M * T at most: predicted latents held at once."""
-        return self.candidates * self.steps
+        return self.rows * self.steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +131,8 @@ class Evaluation:
         uncertainty_K: float32, NaN with one draw. Calibrated: the expected RMS error of the last
             evaluated latent; else the RMS spread of its draws.
         calibrated: which of the two.
-        cost_steps_K: int64, after how many actions each cost is reached: the horizon, or less where
-            a goal term takes the best frame (of more than one such term, the first).
+        cost_steps_K: int64, after how many actions each cost is reached: the horizon, or less
+            where a goal term takes the best frame (of more than one such term, the first).
         best: index of the lowest cost.
         horizon: steps that the costs cover, T unless partial.
         partial: stopped before its last step.

@@ -8,9 +8,9 @@
 Parameters lie in [-1, 1]. The first vector of every `ask` is the one that the solver believes in
 (the mean), so a warm start is never lost. Only the order and relative size of costs matter.
 
-CEM: de Boer et al. 2005, with momentum and elites kept as in iCEM (Pinneri et al. 2020,
-2008.06389). MPPI: Williams et al. 2017 (1707.02342), its temperature in standard deviations of the
-costs, since the costs of a latent distance have no natural unit.
+CEM: de Boer et al. 2005, elites kept as in iCEM (Pinneri et al. 2020, 2008.06389). MPPI: Williams
+et al. 2017 (1707.02342), its temperature in standard deviations of the costs, since the costs of a
+latent distance have no natural unit.
 
 Axes: K candidates, P parameters.
 """
@@ -130,16 +130,20 @@ class RandomShooting(_Asked):
 
 
 class Cem(_Asked):
-    """Cross-entropy method: fit a normal distribution to the cheapest vectors, again and again.
+    """Cross-entropy method with a kernel density: every elite stays the centre of a normal.
+
+    Where textbook CEM fits one normal to the elites, and so to what lies between two good answers,
+    here several hypotheses survive until one of them wins: half as many goals are missed by the
+    table-top's planner (docs/log.md). The first question is uniform; elites are asked about again,
+    so a lucky draw of noise does not stay.
 
     Args:
         dims: P.
         candidates: K.
-        elite: how many of them are fitted to.
-        std: of the first question.
-        momentum: share of the last mean and deviation that stays.
-        std_floor: below which the deviation does not fall.
-        kept: elites that are asked about again.
+        elite: how many of the cheapest vectors are the next centres.
+        first: K of the first question, which has to hit upon something; 0 takes `candidates`.
+        std: of the normals in the second question; then std / 2, std / 3 and so on.
+        std_floor: below which it does not fall.
     """
 
     def __init__(
@@ -148,43 +152,49 @@ class Cem(_Asked):
         candidates: int = 64,
         elite: int = 8,
         *,
-        std: float = 0.6,
-        momentum: float = 0.1,
+        first: int = 0,
+        std: float = 0.25,
         std_floor: float = 0.02,
-        kept: int = 2,
     ) -> None:
         super().__init__(dims, candidates)
-        if not 2 <= elite <= candidates or not 0 <= kept <= elite:
-            raise ValueError(f'{elite} elites, {kept} kept, of {candidates} candidates')
-        self.elite, self.kept = elite, kept
-        self.std, self.momentum, self.std_floor = std, momentum, std_floor
-        self._std_P = np.full(dims, std, np.float32)
-        self._kept_EP = np.empty((0, dims), np.float32)
+        self.first = first or candidates
+        if not 2 <= elite <= candidates:
+            raise ValueError(f'{elite} elites of {candidates} candidates: expected 2 to as many')
+        if not std > 0:
+            raise ValueError(f'std {std}: expected above 0')
+        self.elite, self.std, self.std_floor = elite, std, std_floor
+        self._rounds, self._warm = 0, False
+        self._elites_EP = np.empty((0, dims), np.float32)
 
     def restart(self, mean_P: FloatArray | None = None) -> None:
-        """See `Solver.restart`."""
+        """See `Solver.restart`: with a mean a quarter of the first question is about it."""
         super().restart(mean_P)
-        self._std_P = np.full(self.dims, self.std, np.float32)
-        self._kept_EP = np.empty((0, self.dims), np.float32)
+        self._rounds, self._warm = 0, mean_P is not None
+        self._elites_EP = self._elites_EP[:0]
 
     def ask(self, rng: np.random.Generator) -> FloatArray:
         """See `Solver.ask`."""
-        normal_KP = rng.standard_normal((self.candidates, self.dims), np.float32)
-        sampled_KP = self.mean_P + self._std_P * normal_KP
-        sampled_KP[0] = self.mean_P
-        kept = min(len(self._kept_EP), self.candidates - 1)
-        sampled_KP[1 : 1 + kept] = self._kept_EP[:kept]
+        count = len(self._elites_EP)
+        if not count:
+            sampled_KP = rng.uniform(-1, 1, (self.first, self.dims)).astype(np.float32)
+            if self._warm:
+                near = sampled_KP[: max(1, self.first // 4)]
+                near[:] = self.mean_P
+                near += np.float32(self.std / 2) * rng.standard_normal(near.shape, np.float32)
+            sampled_KP[0] = self.mean_P
+            return self._ask(sampled_KP)
+        centres_KP = self._elites_EP[rng.integers(0, count, self.candidates)]
+        std = np.float32(max(self.std / self._rounds, self.std_floor))
+        sampled_KP = centres_KP + std * rng.standard_normal(centres_KP.shape, np.float32)
+        sampled_KP[:count] = self._elites_EP
         return self._ask(sampled_KP)
 
     def tell(self, costs_K: FloatArray) -> None:
         """See `Solver.tell`."""
         order = np.argsort(self._told(costs_K), kind='stable')[: self.elite]
-        elites_EP = self._asked_KP[order]
-        keep = np.float32(self.momentum)
-        self.mean_P = keep * self.mean_P + (1 - keep) * elites_EP.mean(0)
-        std_P = keep * self._std_P + (1 - keep) * elites_EP.std(0)
-        self._std_P = np.maximum(std_P, np.float32(self.std_floor))
-        self._kept_EP = elites_EP[: self.kept]
+        self._elites_EP = self._asked_KP[order]
+        self.mean_P = self._elites_EP[0]
+        self._rounds += 1
 
 
 class Mppi(_Asked):

@@ -153,6 +153,6 @@ def _open(command_A: FloatArray, params_P: FloatArray) -> FloatArray:
 
 REACH_M = (w.ACTION_LIMITS[0], w.ACTION_LIMITS[1], (0.06, 0.32))
 REACH = SkillSpace('reach', 3, 14, _reach)
-STROKE = SkillSpace('stroke', 5, 24, _stroke)
+STROKE = SkillSpace('stroke', 5, 27, _stroke)
 OPEN = SkillSpace('open', 1, 6, _open, np.array([[-1.0], [0.0], [1.0]], np.float32))
 SPACES = {space.name: space for space in (REACH, STROKE, OPEN)}

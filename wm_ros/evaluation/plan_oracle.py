@@ -1,0 +1,179 @@
+"""A planner that asks the simulator instead of a model: how good the search and the goals are.
+
+The same spaces, solvers and goal distance as with the world model; only the future is the true
+one, rendered and encoded. What it misses is the search's fault or the goal's, not the model's.
+
+Axes: K candidates, T time, A action, C channels, H W latent cells.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console
+
+from wm_ros.backends.resolve import resolve_backend
+from wm_ros.config import PlannerConfig
+from wm_ros.datatypes import FloatArray
+from wm_ros.evaluation.plan_results import Episode
+from wm_ros.evaluation.subject import encode_all
+from wm_ros.model_package import ModelPackage
+from wm_ros.planning.goals import GoalPictures, Region
+from wm_ros.planning.objectives import BEST, GoalImage, Outlook
+from wm_ros.planning.pursuit import Choice, Effort, Price, Priced, compare, decide
+from wm_ros.planning.solvers import Cem
+from wm_ros.sim.config import SimConfig
+from wm_ros.sim.goals import Goal, make_goal
+from wm_ros.sim.scene import TableTop
+from wm_ros.sim.skills import SPACES
+from wm_ros.sim.world import WorldState
+from wm_ros.world_model import WorldModel
+
+# As hard as the planner node searches; draws mean nothing here.
+KNOBS = PlannerConfig()
+CANDIDATES = KNOBS.candidates
+EFFORT = Effort(KNOBS.rounds, KNOBS.finalists, 1, 1, KNOBS.margin)
+
+
+def true_price(
+    table: TableTop, model: WorldModel, goal: GoalImage, command_A: FloatArray
+) -> Price:
+    """Return a function that prices commands by what the simulator shows after them.
+
+    Args:
+        table: stands where the candidates begin, and stands there again afterwards.
+        model: encodes the pictures; predicts nothing.
+        goal: the distance.
+        command_A: the command in force, which acts first.
+    """
+
+    def price(actions_KTA: FloatArray, seed: int, draws: int) -> Priced:
+        state = table.state()
+        every = goal.over == BEST
+        pictures = []
+        for actions_TA in actions_KTA:
+            table.restore(state)
+            table.step(command_A)
+            for t, action_A in enumerate(actions_TA):
+                table.step(action_A)
+                if every or t == len(actions_TA) - 1:
+                    pictures.append(table.render())
+        table.restore(state)
+        latents = encode_all(model, np.stack(pictures))
+        count, steps = actions_KTA.shape[:2]
+        latents_KMTCHW = latents.reshape(count, 1, -1, *latents.shape[1:])
+        outlook = Outlook(actions_KTA, latents_KMTCHW, None)
+        steps_K = goal.cost_steps(outlook) if every else np.full(count, steps)
+        return Priced(goal.costs(outlook)[:, 0], steps_K, np.zeros(count, np.float32))
+
+    return price
+
+
+def pursue_truly(
+    table: TableTop,
+    model: WorldModel,
+    goal: Goal,
+    distance: GoalImage,
+    effort: Effort,
+    candidates: int,
+    seed: int,
+) -> tuple[WorldState, list[Choice]]:
+    """Pursue a goal from its start with the simulator as the model.
+
+    Args:
+        table: is moved.
+        model: encodes pictures.
+        goal: start and number of skills.
+        distance: the goal's pictures, encoded.
+        effort: how hard to search.
+        candidates: of one question.
+        seed: of the search.
+
+    Returns:
+        Where it ends, and every decision.
+    """
+    table.reset(goal.layout)
+    for action_A in goal.past_TA:
+        table.step(action_A)
+    rng, space = np.random.default_rng(seed), SPACES[goal.skill]
+    command_A, choices = goal.past_TA[-1], list[Choice]()
+    for _ in range(goal.most_skills):
+        price = true_price(table, model, distance, command_A)
+        if space.settings is not None:
+            choice = compare(
+                price, space.decode(space.settings, command_A), command_A, rng, effort
+            )
+        else:
+            solver = Cem(space.dims, candidates, max(2, candidates // 8))
+            warm_P = choices[-1].params_P if choices else None
+            choice = decide(price, space, solver, command_A, rng, effort, warm_P)
+        choices.append(choice)
+        if not len(choice.actions_TA):
+            break
+        table.step(command_A)
+        for action_A in choice.actions_TA:
+            table.step(action_A)
+        command_A = choice.actions_TA[-1]
+    return table.world_state, choices
+
+
+def run_beside(package: str, goals: Sequence[tuple[str, int]]) -> list[Episode]:
+    """Pursue goals by holding still, and by searching with the simulator.
+
+    Args:
+        package: directory; its tokenizer makes the goal's latents.
+        goals: task and number of each.
+    """
+    loaded, console, episodes = ModelPackage.load(package), Console(), list[Episode]()
+    model, effort = WorldModel(loaded, resolve_backend('auto', loaded)), EFFORT
+    with TableTop(SimConfig(image_size=loaded.model.image_size)) as table:
+        for task, number in goals:
+            goal = make_goal(task, number, table)
+            table.reset(goal.layout)
+            for action_A in goal.past_TA:
+                table.step(action_A)
+            before, start = table.render(), table.world_state
+            far, reached = goal.distance(start), goal.reached(start)
+            episodes.append(
+                Episode(
+                    task,
+                    number,
+                    'hold_still',
+                    reached,
+                    far,
+                    far,
+                    0,
+                    0,
+                    0,
+                    0.0,
+                    before,
+                    before,
+                    goal.pictures_GHWC,
+                )
+            )
+            region = None if goal.region is None else Region(*goal.region)
+            pictures = GoalPictures(goal.pictures_GHWC, region=region, over=goal.over)
+            started_s = time.monotonic()
+            state, choices = pursue_truly(
+                table, model, goal, pictures.encoded(model), effort, CANDIDATES, number
+            )
+            episode = Episode(
+                task,
+                number,
+                'oracle',
+                goal.reached(state),
+                far,
+                goal.distance(state),
+                sum(len(choice.actions_TA) > 0 for choice in choices),
+                sum(choice.queries for choice in choices),
+                sum(choice.candidate_steps for choice in choices),
+                time.monotonic() - started_s,
+                before,
+                table.render(),
+                goal.pictures_GHWC,
+            )
+            console.print(episode.line(), highlight=False, soft_wrap=True)
+            episodes.append(episode)
+    return episodes

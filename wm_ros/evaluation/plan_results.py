@@ -1,0 +1,126 @@
+"""What came of pursuing goals: episodes, success by task and planner, gates, summary."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wm_ros.datatypes import ImageArray
+from wm_ros.evaluation.gate import Gate
+
+LEAST_SUCCESS = {'free.cem': 0.8, 'push.cem': 0.8, 'memory.ttt': 0.9}
+NONE_SHARE = 1 / 3
+LEAST_STEPS_PER_S = 1000.0
+MOST_P99_MS = 40.0
+MOST_FORK_MS = 5.0
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One goal pursued by one planner.
+
+    Attributes:
+        task, number: the goal.
+        planner: who pursued it.
+        reached: whether the end is good enough (`sim.goals.Goal.reached`).
+        start, end: distance from the target, m; for `memory` 1 or 0.
+        skills: carried out.
+        queries, candidate_steps: asked of the model or of the simulator.
+        seconds: from the goal's start to its end.
+        before_HWC, after_HWC: pictures at both.
+        goals_GHWC: what was wanted.
+    """
+
+    task: str
+    number: int
+    planner: str
+    reached: bool
+    start: float
+    end: float
+    skills: int
+    queries: int
+    candidate_steps: int
+    seconds: float
+    before_HWC: ImageArray
+    after_HWC: ImageArray
+    goals_GHWC: ImageArray
+
+    def line(self) -> str:
+        """One line for the terminal."""
+        word = 'reached' if self.reached else 'missed '
+        way = (
+            '' if self.task == 'memory' else f' {100 * self.start:.1f} -> {100 * self.end:.1f} cm'
+        )
+        return (
+            f'{self.task} {self.number} {self.planner:10} {word}{way}, {self.skills} skills, '
+            f'{self.candidate_steps} candidate steps, {self.seconds:.1f} s'
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the pictures."""
+        return {name: value for name, value in vars(self).items() if not name.endswith('HWC')}
+
+
+def success(episodes: Sequence[Episode]) -> dict[str, dict[str, float]]:
+    """Return the share of goals reached by task and planner."""
+    found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for episode in episodes:
+        found[episode.task][episode.planner].append(episode.reached)
+    return {
+        task: {planner: sum(hits) / len(hits) for planner, hits in planners.items()}
+        for task, planners in found.items()
+    }
+
+
+def gates(summary: Mapping[str, Any]) -> list[Gate]:
+    """Hold a summary against what the planner is to do."""
+    judged = []
+    for name, bound in LEAST_SUCCESS.items():
+        task, planner = name.split('.')
+        share = summary['success'].get(task, {}).get(planner)
+        judged.append(
+            Gate(
+                f'success.{name} at least {bound:g}',
+                None if share is None else share >= bound,
+                share,
+                bound,
+                '' if share is not None else 'no such goals',
+            )
+        )
+    judged.append(_about_a_third(summary))
+    for name, value, bound, least in (
+        ('candidate_steps_per_s at least', summary['candidate_steps_per_s'], LEAST_STEPS_PER_S, 1),
+        ('stream_latency_ms.p99 at most', summary['stream_latency_ms']['p99'], MOST_P99_MS, 0),
+        ('fork64_ms at most', summary['fork64_ms'], MOST_FORK_MS, 0),
+    ):
+        judged.append(
+            Gate(f'{name} {bound:g}', value >= bound if least else value <= bound, value, bound)
+        )
+    return judged
+
+
+def _about_a_third(summary: Mapping[str, Any]) -> Gate:
+    """Within two standard errors of chance: three containers, one is right."""
+    share, count = summary['success'].get('memory', {}).get('none'), summary['goals'].get('memory')
+    name = 'success.memory.none within two standard errors of 1/3'
+    if share is None or not count:
+        return Gate(name, None, None, NONE_SHARE, 'no such goals')
+    error = math.sqrt(NONE_SHARE * (1 - NONE_SHARE) / count)
+    return Gate(name, abs(share - NONE_SHARE) <= 2 * error, share, NONE_SHARE, f'{count} goals')
+
+
+def write(
+    path: Path, summary: Mapping[str, Any], found: Sequence[Gate], episodes: Sequence[Episode]
+) -> None:
+    """Write `summary.json`, gates and the list of episodes included."""
+    everything = {
+        **summary,
+        'gates': [asdict(one) for one in found],
+        'episode_list': [episode.to_dict() for episode in episodes],
+    }
+    path.write_text(json.dumps(everything, indent=1, allow_nan=False) + '\n')
