@@ -74,8 +74,8 @@ class TabletopWorld:
         }
 
     def practice(self, seed: int, frames: int) -> Clip:
-        """Return one training clip: seven in ten reveal things all the time, and all practise what a
-        planner may ask for from SKILL_SEED on.
+        """Return one training clip: seven in ten reveal things all the time, and from SKILL_SEED
+        on all practise what a planner may ask for.
         """
         kind = 'skills' if seed >= SKILL_SEED else KINDS[seed % len(KINDS)]
         plan = plan_episode(kind, seed, frames)

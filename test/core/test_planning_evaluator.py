@@ -309,7 +309,6 @@ def test_unit_times_are_taken_with_the_clock_that_is_given(model: WorldModel) ->
         ({'actions_KTA': np.full((2, 3, A), 1.1, np.float32)}, QueryCode.OUT_OF_LIMITS),
         ({'draws': 9}, QueryCode.TOO_MANY_ROWS),
         ({'k': 32, 'draws': 3}, QueryCode.TOO_MANY_ROWS),
-        ({'k': 32, 't': 16, 'draws': 2}, QueryCode.TOO_MANY_ROWS),
         ({'draws': 0}, QueryCode.INVALID_REQUEST),
         ({'seed': -1}, QueryCode.INVALID_REQUEST),
         ({'every': 0}, QueryCode.INVALID_REQUEST),

@@ -82,7 +82,7 @@ def test_commands_beyond_the_limits_are_refused_and_named(side: int) -> None:
 
 
 def test_the_size_of_a_query_follows_from_candidates_and_steps() -> None:
-    assert (LIMITS.rows, LIMITS.latents) == (16, 32)
+    assert (LIMITS.rows, LIMITS.latents) == (16, 64)
 
 
 def test_frames_ahead_count_the_latched_transition_and_what_was_imagined_before() -> None:

@@ -165,8 +165,8 @@ def test_every_recipe_samples_on_its_grid_and_keeps_its_clips_long_to_the_end() 
         u = torch.linspace(1, 0, recipe.student.grid + 1)
         grid = recipe.student.shift * u / (1 + (recipe.student.shift - 1) * u)
         assert all((grid - step).abs().min() < 1e-3 for step in recipe.sampler_steps)
-        longest = [stage.frames for stage in recipe.teachers]
-        assert longest == sorted(longest)
+        frames = [stage.frames for stage in recipe.teachers]
+        assert frames[-1] == max(frames)  # what comes last decides how far back it remembers
 
 
 def test_checkpoint_keeps_configuration_and_half_weights(tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ def test_node_starts_and_stops_from_install(name: str, prefix: Path, tmp_path: P
         'recorder': f'-p out:={tmp_path}/bag',
         'player': f'-p bag:={recorded_bag(tmp_path)} -p wait_subscribers:=5',
         'sim': '-p wait_subscribers:=5',
+        'planner': '-p candidates:=8',
     }[name]
     script = prefix / 'wm_ros' / 'lib' / 'wm_ros' / process.executable
     with running(prefix, f'{script} --ros-args {values}', tmp_path) as child:

@@ -16,7 +16,13 @@ import pytest
 from wm_ros import share
 from wm_ros.bag import BagRecorder
 from wm_ros.bag.read import open_bag
-from wm_ros.config import PlayerConfig, RecorderConfig, RuntimeConfig, SimNodeConfig
+from wm_ros.config import (
+    PlannerConfig,
+    PlayerConfig,
+    RecorderConfig,
+    RuntimeConfig,
+    SimNodeConfig,
+)
 from wm_ros.contract import StreamContract
 from wm_ros.evaluation import gate
 from wm_ros.nodes import demo, demo_real, gates, measure, params, rehearsal
@@ -338,7 +344,7 @@ def test_shipped_parameter_files_are_those_of_the_code() -> None:
 
 
 def test_table_knows_the_parameters_of_each_process() -> None:
-    configs = {RuntimeConfig, SimNodeConfig, RecorderConfig, PlayerConfig}
+    configs = {RuntimeConfig, SimNodeConfig, RecorderConfig, PlayerConfig, PlannerConfig}
     assert {process.config for process in PROCESSES.values()} == configs
     with pytest.raises(ValueError, match='sim_node has no parameter speed'):
         PROCESSES['sim'].command('python', {'speed': 1})

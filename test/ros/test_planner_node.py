@@ -68,11 +68,11 @@ def test_a_goal_is_pursued_frame_by_frame_and_the_commands_are_the_searched_ones
     result = judge.pursue(goal, 'cem', 3)
     assert result.success, result.message
     assert 1 <= result.skills <= goal.most_skills
-    # Two rounds and the finalists for every decision, 16 or 4 candidates of 14 steps.
-    decisions = result.queries // 3
-    assert result.queries == 3 * decisions
+    # Holding still, two rounds and the finalists: 1, 16 and 4 candidates of 14 steps.
+    decisions = result.queries // 4
+    assert result.queries == 4 * decisions
     assert decisions in (result.skills, result.skills + 1)
-    assert result.candidate_steps == decisions * (2 * 16 + 4) * 14
+    assert result.candidate_steps == decisions * (1 + 2 * 16 + 4) * 14
     frames = judge.stage.frames - shown
     assert frames >= result.skills  # one command a frame, no frame without one
     assert judge.stage.stamp_ns == start_ns + frames * PERIOD_NS

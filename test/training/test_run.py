@@ -325,7 +325,7 @@ def test_a_baseline_differs_from_the_shipped_recipe_in_memory_steps_and_window_o
     for arm in ('none', 'window'):
         recipe = baseline(TABLETOP, arm)
         assert recipe.model == replace(TABLETOP.model, arm=arm)
-        assert recipe.goes_on_from == ('teacher_whole', 'student')
+        assert recipe.goes_on_from == ('teacher_strokes', 'student')
         assert len(recipe.teachers) == len(BASELINE_STEPS)
         assert recipe.student == replace(TABLETOP.student, frames=recipe.student.frames)
         for stage, shipped in zip(recipe.teachers, TABLETOP.teachers, strict=False):

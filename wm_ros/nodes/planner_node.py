@@ -27,7 +27,7 @@ from wm_ros.nodes import convert, params, spin
 from wm_ros.nodes.inputs import LATCHED
 from wm_ros.nodes.planner_client import WorldModelClient
 from wm_ros.planning.errors import QueryError
-from wm_ros.planning.pursuit import Choice, Effort, Priced, compare, decide
+from wm_ros.planning.pursuit import Attempts, Choice, Effort, Priced, compare, decide
 from wm_ros.planning.solvers import Cem, Mppi, RandomShooting, Solver
 from wm_ros.planning.spaces import ActionSpace, Knots
 from wm_ros.sim.skills import SPACES, SkillSpace
@@ -151,10 +151,9 @@ class PlannerNode(Node):
             self.config.margin,
         )
         rng = np.random.default_rng(goal.seed)
-        warm_P = None
+        attempts = Attempts()
         while result.skills < goal.most_skills:
-            choice = self.decide(goal.objective, space, solver, rng, effort, warm_P)
-            warm_P = choice.params_P
+            choice = self.decide(goal.objective, space, solver, rng, effort, attempts)
             result.queries += choice.queries
             result.candidate_steps += choice.candidate_steps
             result.cost, result.hold_cost = choice.cost, choice.hold_cost
@@ -179,7 +178,7 @@ class PlannerNode(Node):
         solver: Solver,
         rng: np.random.Generator,
         effort: Effort,
-        warm_P: FloatArray | None,
+        attempts: Attempts,
     ) -> Choice:
         """Search from what the world model has seen by now.
 
@@ -201,7 +200,7 @@ class PlannerNode(Node):
         if isinstance(space, SkillSpace) and space.settings is not None:
             actions_KTA = space.decode(space.settings, command_A)
             return compare(price, actions_KTA, command_A, rng, effort)
-        return decide(price, space, solver, command_A, rng, effort, warm_P)
+        return decide(price, space, solver, command_A, rng, effort, attempts)
 
     def act(self, handle: Any, actions_TA: FloatArray) -> None:
         """Give one command per frame, each for the frame after the newest one seen.

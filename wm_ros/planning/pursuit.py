@@ -37,6 +37,8 @@ class Priced:
     uncertainty_K: FloatArray
 
 
+AVOID = 0.2  # RMS distance of parameters within which a motion counts as the one that failed
+
 Price = Callable[[FloatArray, int, int], Priced]
 """Commands float32 [K, T, A] in the contract's units, a seed, noise draws -> what they cost."""
 
@@ -64,6 +66,44 @@ class Choice:
     params_P: FloatArray | None = None
 
 
+class Attempts:
+    """What was tried on the way to one goal. What left the cost of holding still as it was has
+    failed, and is not tried again until something changes: a model that believes in a motion once
+    believes in it again.
+
+    Attributes:
+        last_P: parameters carried out last, None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.last_P: FloatArray | None = None
+        self._failed: list[FloatArray] = []
+        self._hold_cost = np.inf
+
+    def look(self, hold_cost: float, margin: float) -> None:
+        """Take the cost of holding still now; tells whether the last motion has failed."""
+        if self.last_P is not None and hold_cost > (1.0 - margin) * self._hold_cost:
+            self._failed.append(self.last_P)
+        else:
+            self._failed.clear()
+        self._hold_cost = hold_cost
+
+    @property
+    def warm_P(self) -> FloatArray | None:
+        """Where a search may begin: at the last motion, unless it failed."""
+        return None if self._failed else self.last_P
+
+    def penalty(self, params_KP: FloatArray) -> FloatArray:
+        """Return what is added to the costs, float32 [K]: the cost of holding still where a failed
+        motion was, nothing far from all of them.
+        """
+        penalty_K = np.zeros(len(params_KP), np.float32)
+        for failed_P in self._failed:
+            far_K = np.square(params_KP - failed_P).mean(1) / AVOID**2
+            np.maximum(penalty_K, self._hold_cost * np.exp(-far_K / 2), out=penalty_K)
+        return penalty_K
+
+
 @dataclass(frozen=True)
 class Effort:
     """How hard to search.
@@ -89,7 +129,7 @@ def decide(
     command_A: FloatArray,
     rng: np.random.Generator,
     effort: Effort,
-    warm_P: FloatArray | None = None,
+    attempts: Attempts | None = None,
 ) -> Choice:
     """Search a space and return what to do.
 
@@ -100,9 +140,11 @@ def decide(
         command_A: the command in force, float32 [A] in the contract's units.
         rng: of the solver and of the seeds.
         effort: how hard to search.
-        warm_P: parameters to begin with, the last choice's; None for none.
+        attempts: what was decided before on the way to the same goal; is told of this decision.
     """
-    solver.restart(warm_P)
+    attempts = attempts or Attempts()
+    attempts.look(_hold_cost(price, space, command_A, rng, effort), effort.margin)
+    solver.restart(attempts.warm_P)
     asked: list[FloatArray] = []
     costs: list[FloatArray] = []
     seed = int(rng.integers(2**31))
@@ -110,16 +152,18 @@ def decide(
         params_KP = solver.ask(rng)
         # One seed for all rounds: what is asked again costs the same again.
         priced = price(space.decode(params_KP, command_A), seed, effort.search_draws)
-        solver.tell(priced.costs_K)
+        costs.append(priced.costs_K + attempts.penalty(params_KP))
+        solver.tell(costs[-1])
         asked.append(params_KP)
-        costs.append(priced.costs_K)
     finalists_KP = _distinct(np.concatenate(asked), np.concatenate(costs), effort.finalists)
     candidate_steps = sum(map(len, asked)) * space.frames
-    choice, best = _settle(price, space.decode(finalists_KP, command_A), command_A, rng, effort)
+    actions_KTA, penalty_K = space.decode(finalists_KP, command_A), attempts.penalty(finalists_KP)
+    choice, best = _settle(price, actions_KTA, command_A, rng, effort, penalty_K)
+    attempts.last_P = finalists_KP[best]
     return replace(
         choice,
-        queries=choice.queries + len(asked),
-        candidate_steps=choice.candidate_steps + candidate_steps,
+        queries=choice.queries + len(asked) + 1,
+        candidate_steps=choice.candidate_steps + candidate_steps + space.frames,
         params_P=finalists_KP[best],
     )
 
@@ -137,7 +181,19 @@ def compare(
         price, command_A, rng, effort: as in `decide`.
         actions_KTA: float32 in the contract's units.
     """
-    return _settle(price, actions_KTA, command_A, rng, effort, must_act=True)[0]
+    none_K = np.zeros(len(actions_KTA), np.float32)
+    return _settle(price, actions_KTA, command_A, rng, effort, none_K, must_act=True)[0]
+
+
+def _hold_cost(
+    price: Price,
+    space: ActionSpace,
+    command_A: FloatArray,
+    rng: np.random.Generator,
+    effort: Effort,
+) -> float:
+    held_1TA = np.broadcast_to(command_A, (1, space.frames, len(command_A))).astype(np.float32)
+    return float(price(held_1TA, int(rng.integers(2**31)), effort.final_draws).costs_K[0])
 
 
 def _settle(
@@ -146,6 +202,7 @@ def _settle(
     command_A: FloatArray,
     rng: np.random.Generator,
     effort: Effort,
+    penalty_K: FloatArray,
     must_act: bool = False,
 ) -> tuple[Choice, int]:
     """Price the finalists and holding still under fresh noise; return the cheapest, and which
@@ -155,7 +212,7 @@ def _settle(
     held_1TA = np.broadcast_to(command_A, (1, frames, len(command_A))).astype(np.float32)
     everything = np.concatenate([actions_KTA, held_1TA])
     priced = price(everything, int(rng.integers(2**31)), effort.final_draws)
-    best = int(np.argmin(priced.costs_K[:count]))
+    best = int(np.argmin(priced.costs_K[:count] + penalty_K))
     cost, hold_cost = float(priced.costs_K[best]), float(priced.costs_K[count])
     acts = must_act or cost < (1.0 - effort.margin) * hold_cost
     choice = Choice(

@@ -27,7 +27,7 @@ LEAST_WAY_M = {'free': 0.10, 'push': 0.03}
 SKILL = {'free': 'reach', 'push': 'stroke', 'memory': 'open'}
 # Free motion is stopped where its picture is nearest; a stroke or an opened lid is seen through.
 OVER = {'free': 'best', 'push': 'last', 'memory': 'last'}
-MOST_SKILLS = {'free': 3, 'push': 6, 'memory': 1}
+MOST_SKILLS = {'free': 3, 'push': 15, 'memory': 1}
 WARM_UP_FRAMES = 25
 HIDDEN_FRAMES = 1500  # 60 s
 LEAST_CHANGED = {'free': 0.05, 'push': 0.02}  # of the picture's pixels
