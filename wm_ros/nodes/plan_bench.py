@@ -152,19 +152,22 @@ def pursue_all(bench: Bench) -> list[Episode]:
     path = str(find_package(bench.package))
     without = str(find_package(bench.without)) if bench.goals.get('memory') else ''
     memory = Part('memory', bench.goals.get('memory', 0), bench.first, ('cem',), 'ttt')
-    asked = [
-        Part(task, bench.goals[task], bench.first, tuple(searches))
-        for task, searches in bench.searches.items()
-    ]
+    runs: dict[str, list[Part]] = {}
+    for task, searches in bench.searches.items():
+        for search in searches:
+            part = Part(task, bench.goals[task], bench.first, (search,))
+            runs.setdefault(search, []).append(part)
     beside = [(task, bench.first + i) for task, count in bench.goals.items() for i in range(count)]
     with ProcessPoolExecutor(2, mp_context=get_context('spawn')) as pool:
         jobs = [
-            pool.submit(run_ros, path, [*asked, memory], bench.out / 'logs'),
-            pool.submit(run_beside, path, beside),
+            pool.submit(run_ros, path, parts, bench.out / 'logs' / search)
+            for search, parts in runs.items()
         ]
+        jobs.append(pool.submit(run_beside, path, beside))
         if memory.count:
-            logs = bench.out / 'logs' / 'none'
-            jobs.append(pool.submit(run_ros, without, [replace(memory, label='none')], logs))
+            for package, part in ((path, memory), (without, replace(memory, label='none'))):
+                logs = bench.out / 'logs' / part.label
+                jobs.append(pool.submit(run_ros, package, [part], logs))
         return [episode for job in jobs for episode in job.result()]
 
 

@@ -1,0 +1,144 @@
+"""One decision of a planner: search, finalists under fresh noise, holding still; what failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from wm_ros.datatypes import FloatArray
+from wm_ros.planning.pursuit import Attempts, Choice, Effort, Price, Priced, compare, decide
+from wm_ros.planning.solvers import Cem, RandomShooting
+
+FRAMES, A = 5, 2
+COMMAND_A = np.zeros(A, np.float32)
+EFFORT = Effort(rounds=3, finalists=4, search_draws=1, final_draws=2, margin=0.1)
+
+
+@dataclass
+class Space:
+    """Straight to a point: parameters are the last command."""
+
+    dims: int = A
+    frames: int = FRAMES
+
+    def decode(self, params_KP: FloatArray, command_A: FloatArray) -> FloatArray:
+        shares_T = np.linspace(1 / FRAMES, 1, FRAMES, dtype=np.float32)
+        return command_A + shares_T[None, :, None] * (params_KP - command_A)[:, None]
+
+
+@dataclass
+class Bowl:
+    """Prices a candidate by the distance of its last command from a target, plus noise by seed."""
+
+    target: tuple[float, float] = (0.5, -0.3)
+    noise: float = 0.0
+    stop_at: int = FRAMES
+    asked: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def __call__(self, actions_KTA: FloatArray, seed: int, draws: int) -> Priced:
+        self.asked.append((len(actions_KTA), seed, draws))
+        rng = np.random.default_rng(seed)
+        costs_K = np.square(actions_KTA[:, -1] - self.target).sum(1)
+        costs_K = costs_K + self.noise * rng.standard_normal(len(costs_K))
+        count = len(costs_K)
+        return Priced(
+            costs_K.astype(np.float32),
+            np.full(count, self.stop_at),
+            np.arange(count, dtype=np.float32),
+        )
+
+
+def choose(price: Price, seed: int = 0, attempts: Attempts | None = None) -> Choice:
+    return decide(
+        price, Space(), Cem(A, 32), COMMAND_A, np.random.default_rng(seed), EFFORT, attempts
+    )
+
+
+def test_the_winner_is_near_the_target_and_everything_asked_is_counted() -> None:
+    price = Bowl()
+    choice = choose(price)
+    np.testing.assert_allclose(choice.actions_TA[-1], price.target, atol=0.1)
+    assert choice.cost < 0.02 < choice.hold_cost == pytest.approx(0.34)
+    # Holding still, three rounds, the finalists beside holding still.
+    assert [count for count, _, _ in price.asked] == [1, 32, 32, 32, 5]
+    assert [draws for _, _, draws in price.asked] == [2, 1, 1, 1, 2]
+    assert choice.queries == 5
+    assert choice.candidate_steps == (1 + 3 * 32 + 5) * FRAMES
+
+
+def test_rounds_share_their_noise_and_the_finalists_get_another() -> None:
+    price = Bowl()
+    choose(price)
+    _, first, second, third, final = [seed for _, seed, _ in price.asked]
+    assert first == second == third != final
+
+
+def test_the_same_generator_gives_the_same_choice() -> None:
+    ends = [choose(Bowl(noise=0.05), seed=4).actions_TA for _ in range(2)]
+    assert np.array_equal(*ends)
+
+
+def test_holding_still_wins_where_nothing_saves_the_margin() -> None:
+    choice = choose(Bowl(target=(0.0, 0.0)))
+    assert choice.actions_TA.shape == (0, A)
+    assert choice.hold_cost == 0.0
+
+
+def test_a_candidate_is_carried_out_as_far_as_its_cost_says() -> None:
+    assert len(choose(Bowl(stop_at=2)).actions_TA) == 2
+
+
+def test_luck_in_the_search_does_not_decide() -> None:
+    """Under strong noise the cheapest of a search is not the one that is cheapest again."""
+    apart = []
+    for seed in range(20):
+        price = Bowl(noise=0.3)
+        choice = choose(price, seed)
+        if len(choice.actions_TA):
+            apart.append(np.linalg.norm(choice.actions_TA[-1] - price.target))
+    assert np.median(apart) < 0.6
+
+
+def test_few_settings_are_compared_and_one_is_taken_even_if_holding_were_cheaper() -> None:
+    actions_KTA = Space().decode(np.array([[0.9, 0.9], [0.4, -0.2]], np.float32), COMMAND_A)
+    rng = np.random.default_rng(0)
+    choice = compare(Bowl(), actions_KTA, COMMAND_A, rng, EFFORT)
+    assert np.array_equal(choice.actions_TA, actions_KTA[1])
+    still = compare(Bowl(target=(0.0, 0.0)), actions_KTA, COMMAND_A, rng, EFFORT)
+    assert len(still.actions_TA) == FRAMES and still.cost > still.hold_cost
+
+
+class Liar(Bowl):
+    """Believes in one place; going there changes nothing."""
+
+    def __call__(self, actions_KTA: FloatArray, seed: int, draws: int) -> Priced:
+        priced = super().__call__(actions_KTA, seed, draws)
+        good_K = np.linalg.norm(actions_KTA[:, -1] - np.array([-0.6, 0.6]), axis=1) < 0.25
+        other_K = np.linalg.norm(actions_KTA[:, -1] - np.array([0.6, 0.6]), axis=1) < 0.25
+        costs_K = np.where(good_K, 0.05, np.where(other_K, 0.1, 1.0)).astype(np.float32)
+        return Priced(costs_K, priced.steps_K, priced.uncertainty_K)
+
+
+def test_what_changed_nothing_is_not_tried_again() -> None:
+    attempts, rng = Attempts(), np.random.default_rng(1)
+    ends = []
+    for _ in range(2):
+        choice = decide(Liar(), Space(), RandomShooting(A, 64), COMMAND_A, rng, EFFORT, attempts)
+        ends.append(choice.actions_TA[-1])
+    assert np.linalg.norm(ends[0] - [-0.6, 0.6]) < 0.25
+    assert np.linalg.norm(ends[1] - [0.6, 0.6]) < 0.25
+
+
+def test_what_helped_is_where_the_next_search_begins() -> None:
+    attempts = Attempts()
+    attempts.look(1.0, 0.1)
+    attempts.last_P = np.array([0.2, 0.2], np.float32)
+    attempts.look(0.5, 0.1)
+    assert attempts.warm_P is attempts.last_P
+    assert not attempts.penalty(np.zeros((3, A), np.float32)).any()
+    attempts.look(0.48, 0.1)  # as good as unchanged
+    assert attempts.warm_P is None
+    near, far = attempts.penalty(np.array([[0.2, 0.2], [-0.9, 0.9]], np.float32))
+    assert near == pytest.approx(0.48) and far < 0.01
