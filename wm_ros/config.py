@@ -304,9 +304,9 @@ class PlannerConfig:
     )
     candidates: int = knob(64, 'candidates of one query', low=2, high=4096)
     rounds: int = knob(4, 'queries of one search', low=1, high=100)
-    draws: int = knob(1, 'noise draws per candidate while searching', low=1, high=64)
+    draws: int = knob(1, 'noise draws per candidate while searching', low=1, high=8)
     finalists: int = knob(7, 'candidates asked about again, under fresh noise', low=1, high=1024)
-    final_draws: int = knob(4, 'noise draws per finalist', low=1, high=64)
+    final_draws: int = knob(4, 'noise draws per finalist', low=1, high=8)
     margin: float = knob(
         0.1, 'share of the cost of holding still that acting must save', low=0.0, high=1.0
     )
