@@ -189,13 +189,11 @@ class Shards:
         """
         frames = min(frames, int(self.lengths.max()))
         able = np.flatnonzero(~self.too_short(frames))
-        skilled = rng.random(clips) < skill_share if skill_share else np.zeros(clips, bool)
         of_skills = self.skills[able]
-        chosen = np.where(
-            skilled,
-            rng.choice(able[of_skills] if skill_share else able, clips),
-            rng.choice(able[~of_skills], clips),
-        )
+        chosen = rng.choice(able[~of_skills], clips)
+        if skill_share:  # drawn only then: stages without it see what they always saw
+            skilled = rng.random(clips) < skill_share
+            chosen = np.where(skilled, rng.choice(able[of_skills], clips), chosen)
         latents, actions, picks = [], [], []
         for clip in chosen:
             start = self.starts[clip] + rng.integers(self.lengths[clip] - frames + 1)

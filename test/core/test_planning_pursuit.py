@@ -142,3 +142,16 @@ def test_what_helped_is_where_the_next_search_begins() -> None:
     assert attempts.warm_P is None
     near, far = attempts.penalty(np.array([[0.2, 0.2], [-0.9, 0.9]], np.float32))
     assert near == pytest.approx(0.48) and far < 0.01
+
+
+class Reward(Bowl):
+    """Costs below zero: a reward, minus one."""
+
+    def __call__(self, actions_KTA: FloatArray, seed: int, draws: int) -> Priced:
+        priced = super().__call__(actions_KTA, seed, draws)
+        return Priced(priced.costs_K - 10.0, priced.steps_K, priced.uncertainty_K)
+
+
+def test_negative_costs_are_saved_on_like_others() -> None:
+    assert not len(choose(Reward(target=(0.2, 0.1))).actions_TA)  # 10 % of 10 is more than it saves
+    assert len(choose(Reward(target=(1.0, -1.0))).actions_TA) == FRAMES

@@ -181,7 +181,7 @@ def run(bench: Bench, console: Console) -> int:
     episodes = pursue_all(bench)
     summary = {
         'success': success(episodes),
-        'episodes': len(episodes),
+        'episodes': sum(episode.planner != 'hold_still' for episode in episodes),
         **load,
         'goals': dict(bench.goals),
         'first_goal': bench.first,

@@ -11,6 +11,7 @@ that the world model has seen. While it thinks, the robot holds.
 from __future__ import annotations
 
 import threading
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class PlannerNode(Node):
         self.seen_ns = 0
         self.news = threading.Condition()
         self.pursuing = threading.Lock()
+        self.stopping = False
         group = ReentrantCallbackGroup()
         name = self.config.world_model
         self.create_subscription(
@@ -100,7 +102,10 @@ class PlannerNode(Node):
 
     def receive_command(self, message: Action) -> None:
         """Keep the command in force, whoever gave it."""
-        self.command_A = np.asarray(message.values, np.float32)
+        values_A = np.asarray(message.values, np.float32)
+        if self.info is not None and values_A.size != len(self.info.action_names):
+            return  # the world model refuses and counts it
+        self.command_A = values_A
 
     def receive_prediction(self, message: Prediction) -> None:
         """Note which frame the world model has seen."""
@@ -129,6 +134,10 @@ class PlannerNode(Node):
             else:
                 handle.abort()
             self.get_logger().warning(f'goal given up: {error}')
+        except Exception as error:
+            result.error_code, result.message = CODES.UNKNOWN, repr(error)
+            handle.abort()
+            self.get_logger().error(f'goal given up:\n{traceback.format_exc()}')
         finally:
             self.pursuing.release()
         return result
@@ -153,7 +162,7 @@ class PlannerNode(Node):
         rng = np.random.default_rng(goal.seed)
         attempts = Attempts()
         while result.skills < goal.most_skills:
-            choice = self.decide(goal.objective, space, solver, rng, effort, attempts)
+            choice = self.decide(handle, space, solver, rng, effort, attempts)
             result.queries += choice.queries
             result.candidate_steps += choice.candidate_steps
             result.cost, result.hold_cost = choice.cost, choice.hold_cost
@@ -173,7 +182,7 @@ class PlannerNode(Node):
 
     def decide(
         self,
-        objective: Any,
+        handle: Any,
         space: ActionSpace,
         solver: Solver,
         rng: np.random.Generator,
@@ -188,8 +197,11 @@ class PlannerNode(Node):
         command_A = self.command()
 
         def price(actions_KTA: FloatArray, seed: int, draws: int) -> Priced:
+            self.require_wanted(handle)
             try:
-                answer = self.client.evaluate(actions_KTA, objective, seed=seed, draws=draws)
+                answer = self.client.evaluate(
+                    actions_KTA, handle.request.objective, seed=seed, draws=draws
+                )
             except QueryError as error:
                 text = f'{error.code.name} ({error.code.value}): {error}'
                 raise PursuitError(CODES.QUERY_REFUSED, text) from error
@@ -210,8 +222,7 @@ class PlannerNode(Node):
         """
         period_ns = round(1e9 / self.model().rate_hz)
         for action_A in actions_TA:
-            if handle.is_cancel_requested:
-                raise PursuitError(CODES.CANCELLED, 'cancelled: the robot holds still')
+            self.require_wanted(handle)
             stamp_ns = self.seen_ns + period_ns
             self.commands.publish(
                 Action(header=convert.header(stamp_ns, ''), values=convert.float_array(action_A))
@@ -226,11 +237,29 @@ class PlannerNode(Node):
             PursuitError: it does not come.
         """
         with self.news:
-            if not self.news.wait_for(lambda: self.seen_ns >= stamp_ns, self.config.answer_s):
+            if not self.news.wait_for(
+                lambda: self.stopping or self.seen_ns >= stamp_ns, self.config.answer_s
+            ):
                 raise PursuitError(
                     CODES.NO_WORLD_MODEL,
                     f'no prediction from {self.config.world_model} for {self.config.answer_s:g} s',
                 )
+
+    def require_wanted(self, handle: Any) -> None:
+        """Raise PursuitError when the goal was cancelled or the node is ending."""
+        if handle.is_cancel_requested or self.stopping:
+            raise PursuitError(CODES.CANCELLED, 'cancelled: the robot holds still')
+
+    def end_waiting(self) -> None:
+        """Let a goal that is being pursued end at its next step; called before the node ends."""
+        with self.news:
+            self.stopping = True
+            self.news.notify_all()
+
+    def destroy_node(self) -> None:
+        """Give the client back, then the node."""
+        self.client.close()
+        super().destroy_node()
 
     # --- what it was given ---
 

@@ -16,9 +16,8 @@ from wm_ros.nodes.query_desk import QueryDesk, Turn, since_ms
 from wm_ros.nodes.query_dreams import DreamAction
 from wm_ros.nodes.query_jobs import Evaluated, EvaluationJob
 from wm_ros.nodes.query_queue import QueryQueue
-from wm_ros.nodes.query_states import StateServices, refuse
+from wm_ros.nodes.query_states import StateServices, as_refusal, refuse
 from wm_ros.nodes.services import start_of_now
-from wm_ros.planning.query import QueryError
 from wm_ros.planning.query_checks import check_query
 from wm_ros.planning.states import StateStore
 
@@ -126,7 +125,8 @@ class QueryServer:
         desk = self._desk
         try:
             answer: Evaluated = await self._evaluate(request, received_ns)
-        except QueryError as error:
+        except Exception as problem:
+            error = as_refusal(problem, desk.node)
             desk.refused += 1
             response.needed_ms = error.needed_ms
             response.latency_ms = since_ms(received_ns)

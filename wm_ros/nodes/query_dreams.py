@@ -13,8 +13,8 @@ from wm_ros.nodes import query_messages
 from wm_ros.nodes.convert import ns_to_stamp
 from wm_ros.nodes.query_desk import since_ms
 from wm_ros.nodes.query_jobs import DreamJob, Dreamt
-from wm_ros.nodes.query_states import refuse
-from wm_ros.planning.query import QueryCode, QueryError, Start
+from wm_ros.nodes.query_states import as_refusal, refuse
+from wm_ros.planning.query import QueryCode, Start
 
 if TYPE_CHECKING:
     from rclpy.action.server import ServerGoalHandle
@@ -64,7 +64,8 @@ class DreamAction:
         try:
             job = self._job(handle, ticket)
             answer: Dreamt = await desk.ask(job, future, dream=True)
-        except QueryError as error:
+        except Exception as problem:
+            error = as_refusal(problem, desk.node)
             desk.refused += 1
             if error.code is QueryCode.CANCELLED:
                 handle.canceled()

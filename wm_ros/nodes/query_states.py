@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -140,10 +141,18 @@ class StateServices:
         try:
             self._require_active()
             response.handle = state_handle(act(now_s), now_s)
-        except QueryError as error:
-            return refuse(response, error)
+        except Exception as problem:
+            return refuse(response, as_refusal(problem, self._node))
         response.success = True
         return response
+
+
+def as_refusal(problem: Exception, node: Node) -> QueryError:
+    """Return the refusal that a planner is told: what is no QueryError is UNKNOWN, and logged."""
+    if isinstance(problem, QueryError):
+        return problem
+    node.get_logger().error(f'a query failed:\n{traceback.format_exc()}')
+    return QueryError(QueryCode.UNKNOWN, repr(problem))
 
 
 def refuse(response: Any, error: QueryError) -> Any:

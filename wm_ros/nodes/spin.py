@@ -77,6 +77,8 @@ def run(
             spin_once(executor, node, min(wait_s, LONGEST_WAIT_S))
         return 0
     finally:
+        if (ask_to_stop := getattr(node, 'end_waiting', None)) is not None:
+            ask_to_stop()  # callbacks that wait in threads of their own
         if executor is not None:
             executor.shutdown()
         if node is not None:

@@ -3,8 +3,6 @@
 One frame: /clock, the command in force (while a recorded past is played), the picture. Then the
 world waits for a command that comes into force at the next frame, and advances. So a planner may
 think as long as it likes, and what it reaches does not depend on the machine.
-
-`RealTime` beside it does not wait: a frame every 40 ms, whatever has been commanded by then.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Evaluator:
             steps: T.
             draws: M.
             busy_share: share of the thread's time that the stream takes, 0 to below 1.
-            terms: objective terms.
+            terms: objective terms, a goal counted once for each picture.
             pictures: goal pictures to encode.
             frames: frames decoded on the way.
         """

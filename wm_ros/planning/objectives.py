@@ -135,50 +135,52 @@ class GoalImage:
 
     def costs(self, outlook: Outlook) -> FloatArray:
         """See `Objective.costs`."""
-        distances_KMT = self.distances(outlook.latents_KMTCHW, only_last=self.over == LAST)
-        if self.over == BEST:
-            steps_K11 = (_best_steps(distances_KMT) - 1)[:, None, None]
-            return np.take_along_axis(distances_KMT, steps_K11, 2)[:, :, 0]
-        return distances_KMT.mean(2)
+        return self.settle(self.distances(outlook.latents_KMTCHW))[0]
 
     def cost_steps(self, outlook: Outlook) -> StepArray:
-        """Return after how many actions each candidate's cost is reached, int64 [K]: with `best`
-        the frame that is nearest in the mean over draws, else the horizon.
+        """Return after how many actions each candidate's cost is reached, int64 [K]."""
+        steps_K = self.settle(self.distances(outlook.latents_KMTCHW))[1]
+        return (
+            np.full(len(steps_K), outlook.latents_KMTCHW.shape[2]) if steps_K[0] < 0 else steps_K
+        )
+
+    def distances(self, latents_KMTCHW: FloatArray) -> FloatArray:
+        """Return the distance of every latent that counts to the nearest goal, float32 [K, M, T]
+        (T = 1 for `last`).
+        """
+        every = range(len(self.latents_GCHW))
+        return np.min([self.distance(goal, latents_KMTCHW) for goal in every], axis=0)
+
+    def settle(self, distances_KMT: FloatArray) -> tuple[FloatArray, StepArray]:
+        """Return the costs, float32 [K, M], and after how many actions they are reached, int64 [K]:
+        with `best` the frame that is nearest in the mean over draws, else -1, the horizon.
         """
         if self.over != BEST:
-            count, _, horizon = outlook.latents_KMTCHW.shape[:3]
-            return np.full(count, horizon, np.int64)
-        return _best_steps(self.distances(outlook.latents_KMTCHW))
+            return distances_KMT.mean(2), np.full(len(distances_KMT), -1, np.int64)
+        steps_K = distances_KMT.mean(1).argmin(1)
+        costs_KM = np.take_along_axis(distances_KMT, steps_K[:, None, None], 2)[:, :, 0]
+        return costs_KM, steps_K + 1
 
-    def distances(self, latents_KMTCHW: FloatArray, *, only_last: bool = False) -> FloatArray:
-        """Return the distance of every latent to the nearest goal, float32 [K, M, T].
-
-        Args:
-            latents_KMTCHW: float32.
-            only_last: of the last frame only, T = 1.
-        """
-        latents = latents_KMTCHW[:, :, -1:] if only_last else latents_KMTCHW
+    def distance(self, goal: int, latents_KMTCHW: FloatArray) -> FloatArray:
+        """Return the distance of every latent that counts to one goal, float32 [K, M, T]."""
+        latents = latents_KMTCHW[:, :, -1:] if self.over == LAST else latents_KMTCHW
         channels, rows, columns = self.latents_GCHW.shape[1:]
         mask_HW = np.ones((rows, columns), np.float32) if self.mask_HW is None else self.mask_HW
-        sides = [side for side in SCALES if not (rows % side or columns % side)]
-        goals = []
-        for goal_CHW in self.latents_GCHW:
-            gap = latents - goal_CHW
-            total = np.zeros(latents.shape[:3], np.float32)
-            for side in sides:
-                # Blocks are weighted means, and weigh as much as what they are made of.
+        gap = latents - self.latents_GCHW[goal]
+        total = np.zeros(latents.shape[:3], np.float32)
+        for side in SCALES:
+            if rows % side or columns % side:
+                continue
+            # Blocks are weighted means, and weigh as much as what they are made of.
+            part, weights_HW = gap, mask_HW
+            if side > 1:
                 weights_HW = _pooled(mask_HW, side)
-                part = (
-                    gap
-                    if side == 1
-                    else _pooled(gap * mask_HW, side) / np.maximum(weights_HW, np.float32(1e-12))
-                )
-                share_HW = (weights_HW / (weights_HW.sum() * channels)).astype(np.float32)
-                share_CHW = np.ascontiguousarray(np.broadcast_to(share_HW, part.shape[3:]))
-                # Not a matrix product: that may start threads, and these are the stream's.
-                total += np.einsum('kmtchw,chw->kmt', np.square(part), share_CHW)
-            goals.append(total)
-        return np.min(goals, axis=0)
+                part = _pooled(gap * mask_HW, side) / np.maximum(weights_HW, np.float32(1e-12))
+            share_HW = (weights_HW / (weights_HW.sum() * channels)).astype(np.float32)
+            share_CHW = np.ascontiguousarray(np.broadcast_to(share_HW, part.shape[3:]))
+            # Not a matrix product: that may start threads, and these are the stream's.
+            total += np.einsum('kmtchw,chw->kmt', np.square(part), share_CHW)
+        return total
 
 
 def _pooled(values: FloatArray, side: int) -> FloatArray:
@@ -188,10 +190,6 @@ def _pooled(values: FloatArray, side: int) -> FloatArray:
     rows, columns = values.shape[-2:]
     blocks = values.reshape(*values.shape[:-2], rows // side, side, columns // side, side)
     return blocks.mean((-3, -1), dtype=np.float32)
-
-
-def _best_steps(distances_KMT: FloatArray) -> StepArray:
-    return distances_KMT.mean(1).argmin(1) + 1
 
 
 @dataclass(frozen=True)

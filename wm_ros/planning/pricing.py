@@ -14,14 +14,20 @@ from wm_ros.datatypes import FloatArray
 from wm_ros.manifest import Calibration
 from wm_ros.planning.effort import candidates_per_piece, pieces
 from wm_ros.planning.errors import QueryCode, QueryError
+from wm_ros.planning.goals import GoalPictures, Term
 from wm_ros.planning.objectives import BEST, GoalImage, Objective, Outlook, StepArray
 from wm_ros.planning.query import Evaluation, Query
 from wm_ros.planning.uncertainty import spread
 
 
-def term_units(query: Query) -> int:
-    """Pieces of work that `term_costs` takes for one term."""
-    return pieces(len(query.actions_KTA), _piece(query))
+def term_units(query: Query, term: Term) -> int:
+    """Pieces of work that `term_costs` takes for one term: of a goal one for each picture."""
+    goals = 1
+    if isinstance(term, GoalImage):
+        goals = len(term.latents_GCHW)
+    if isinstance(term, GoalPictures):
+        goals = len(term.images_GHWC)
+    return goals * pieces(len(query.actions_KTA), _piece(query))
 
 
 def stops_early(objective: Objective) -> bool:
@@ -59,9 +65,18 @@ def term_costs(
             None if rewards_KMT is None else rewards_KMT[part],
             query.start.latched_A,
         )
-        costs_K[part] = objective.costs(outlook).mean(1)
-        if steps_K is not None and isinstance(objective, GoalImage):
-            steps_K[part] = objective.cost_steps(outlook)
+        if isinstance(objective, GoalImage):
+            nearest_KMT = objective.distance(0, outlook.latents_KMTCHW)
+            for goal in range(1, len(objective.latents_GCHW)):
+                yield
+                other_KMT = objective.distance(goal, outlook.latents_KMTCHW)
+                np.minimum(nearest_KMT, other_KMT, out=nearest_KMT)
+            costs_KM, reached_K = objective.settle(nearest_KMT)
+            if steps_K is not None:
+                steps_K[part] = reached_K
+        else:
+            costs_KM = objective.costs(outlook)
+        costs_K[part] = costs_KM.mean(1)
         if not np.isfinite(costs_K[part]).all():
             raise QueryError(QueryCode.MODEL_NOT_FINITE, f'term {objective.name} is not finite')
         yield

@@ -82,7 +82,7 @@ class Attempts:
 
     def look(self, hold_cost: float, margin: float) -> None:
         """Take the cost of holding still now; tells whether the last motion has failed."""
-        if self.last_P is not None and hold_cost > (1.0 - margin) * self._hold_cost:
+        if self.last_P is not None and not _saves(hold_cost, self._hold_cost, margin):
             self._failed.append(self.last_P)
         else:
             self._failed.clear()
@@ -100,7 +100,7 @@ class Attempts:
         penalty_K = np.zeros(len(params_KP), np.float32)
         for failed_P in self._failed:
             far_K = np.square(params_KP - failed_P).mean(1) / AVOID**2
-            np.maximum(penalty_K, self._hold_cost * np.exp(-far_K / 2), out=penalty_K)
+            np.maximum(penalty_K, abs(self._hold_cost) * np.exp(-far_K / 2), out=penalty_K)
         return penalty_K
 
 
@@ -214,7 +214,7 @@ def _settle(
     priced = price(everything, int(rng.integers(2**31)), effort.final_draws)
     best = int(np.argmin(priced.costs_K[:count] + penalty_K))
     cost, hold_cost = float(priced.costs_K[best]), float(priced.costs_K[count])
-    acts = must_act or cost < (1.0 - effort.margin) * hold_cost
+    acts = must_act or _saves(cost, hold_cost, effort.margin)
     choice = Choice(
         actions_KTA[best, : int(priced.steps_K[best])] if acts else actions_KTA[best, :0],
         cost,
@@ -224,6 +224,11 @@ def _settle(
         candidate_steps=(count + 1) * frames,
     )
     return choice, best
+
+
+def _saves(cost: float, hold_cost: float, margin: float) -> bool:
+    """Whether a cost is lower than that of holding still by a share of it; costs may be negative."""
+    return hold_cost - cost > margin * abs(hold_cost)
 
 
 def _distinct(params_KP: FloatArray, costs_K: FloatArray, count: int) -> FloatArray:

@@ -50,7 +50,7 @@ class Running:
         self._pictures_left = sum(
             term.units for term in query.objectives if isinstance(term, GoalPictures)
         )
-        self._cost_units = len(query.objectives) * term_units(query) + 1
+        self._cost_units = sum(term_units(query, term) for term in query.objectives) + 1
         self._cost_units_done = 0
         self._decode_units_done = 0
         rollouts.begin(

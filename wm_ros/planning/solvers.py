@@ -133,8 +133,8 @@ class Cem(_Asked):
     """Cross-entropy method with a kernel density: every elite stays the centre of a normal.
 
     Where textbook CEM fits one normal to the elites, and so to what lies between two good answers,
-    here several hypotheses survive until one of them wins: half as many goals are missed by the
-    table-top's planner (docs/log.md). The first question is uniform; elites are asked about again,
+    here several hypotheses survive until one of them wins: with the true future 6 of 8 goals of
+    the table-top were reached in 3 rounds, with one normal 4 (docs/log.md). The first question is uniform; elites are asked about again,
     so a lucky draw of noise does not stay.
 
     Args:
