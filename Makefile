@@ -146,7 +146,7 @@ calibrate: setup  ## fit the shipped package's uncertainty on new bags of the si
 # --- training ----------------------------------------------------------------------------------------
 
 .PHONY: train train-tiny train-baselines
-train: setup-train  ## from nothing to packages/tabletop_small, resumable, 80 minutes on 2 cores
+train: setup-train  ## from nothing to packages/tabletop_small, resumable, two hours on 2 cores
 	$(run) -m training.main tabletop $(ARGS)
 
 train-tiny: setup-train  ## the same program in 3 minutes on a rasterised world

@@ -153,5 +153,6 @@ class Reward(Bowl):
 
 
 def test_negative_costs_are_saved_on_like_others() -> None:
-    assert not len(choose(Reward(target=(0.2, 0.1))).actions_TA)  # 10 % of 10 is more than it saves
+    # The margin is 10 % of 10, more than this one saves.
+    assert not len(choose(Reward(target=(0.2, 0.1))).actions_TA)
     assert len(choose(Reward(target=(1.0, -1.0))).actions_TA) == FRAMES

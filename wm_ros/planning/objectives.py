@@ -140,9 +140,7 @@ class GoalImage:
     def cost_steps(self, outlook: Outlook) -> StepArray:
         """Return after how many actions each candidate's cost is reached, int64 [K]."""
         steps_K = self.settle(self.distances(outlook.latents_KMTCHW))[1]
-        return (
-            np.full(len(steps_K), outlook.latents_KMTCHW.shape[2]) if steps_K[0] < 0 else steps_K
-        )
+        return np.where(steps_K < 0, outlook.latents_KMTCHW.shape[2], steps_K)
 
     def distances(self, latents_KMTCHW: FloatArray) -> FloatArray:
         """Return the distance of every latent that counts to the nearest goal, float32 [K, M, T]
@@ -152,8 +150,8 @@ class GoalImage:
         return np.min([self.distance(goal, latents_KMTCHW) for goal in every], axis=0)
 
     def settle(self, distances_KMT: FloatArray) -> tuple[FloatArray, StepArray]:
-        """Return the costs, float32 [K, M], and after how many actions they are reached, int64 [K]:
-        with `best` the frame that is nearest in the mean over draws, else -1, the horizon.
+        """Return the costs, float32 [K, M], and after how many actions they are reached, int64
+        [K]: with `best` the frame that is nearest in the mean over draws, else -1, the horizon.
         """
         if self.over != BEST:
             return distances_KMT.mean(2), np.full(len(distances_KMT), -1, np.int64)

@@ -227,7 +227,7 @@ def _settle(
 
 
 def _saves(cost: float, hold_cost: float, margin: float) -> bool:
-    """Whether a cost is lower than that of holding still by a share of it; costs may be negative."""
+    """Whether a cost is lower than holding still by a share of that; costs may be negative."""
     return hold_cost - cost > margin * abs(hold_cost)
 
 

@@ -134,8 +134,8 @@ class Cem(_Asked):
 
     Where textbook CEM fits one normal to the elites, and so to what lies between two good answers,
     here several hypotheses survive until one of them wins: with the true future 6 of 8 goals of
-    the table-top were reached in 3 rounds, with one normal 4 (docs/log.md). The first question is uniform; elites are asked about again,
-    so a lucky draw of noise does not stay.
+    the table-top were reached in 3 rounds, with one normal 4 (docs/log.md). The first question is
+    uniform; elites are asked about again, so a lucky draw of noise does not stay.
 
     Args:
         dims: P.
