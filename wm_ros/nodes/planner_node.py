@@ -1,6 +1,6 @@
 """`planner_node`: reaches what goal pictures show, by asking the world model. Reference planner.
 
-It knows pictures, commands and costs; no pose, no simulator. One goal at a time, as an action
+It knows pictures, commands, costs and the arm's skills as command sequences; no pose of anything. One goal at a time, as an action
 (ReachGoal): search a skill's parameters with EvaluateCandidates, carry the winner out, look,
 search again, until nothing better than holding still is found.
 

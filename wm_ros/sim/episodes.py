@@ -50,8 +50,7 @@ def plan_episode(kind: str, seed: int, frames: int | None = None) -> EpisodePlan
     Args:
         kind: entry of KINDS.
         seed: non-negative.
-        frames: length of `free`, `push`, `practice` and `skills` (default 1,000, 1,000, 2,000 and
-            2,000). The
+        frames: length of `free` and `push` (default 1,000), `practice` and `skills` (2,000). The
             recall kinds `cup`, `drawer` and `view` always have 1,650 frames.
 
     Raises:
