@@ -116,6 +116,23 @@ def test_frames_come_with_the_answer(
         assert image_HWC.shape == (64, 64, 3) and image_HWC.dtype == np.uint8
 
 
+class _LossyFrames(dict[Any, Any]):
+    """Frames of candidate 1 never arrive."""
+
+    def __setitem__(self, place: tuple[int, int], image_HWC: Any) -> None:
+        if place[0] != 1:
+            super().__setitem__(place, image_HWC)
+
+
+def test_costs_are_not_lost_with_a_frame(
+    client: WorldModelClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, '_frames', _LossyFrames())
+    answer = client.evaluate(candidates(3, 2), GOAL, frames_wanted=WANTED.FRAMES_LAST)
+    assert len(answer.costs_K) == 3
+    assert set(answer.frames) == {(0, 1), (2, 1)}
+
+
 def test_what_is_refused_is_raised(client: WorldModelClient) -> None:
     with pytest.raises(QueryError) as refused:
         client.evaluate(candidates(CANDIDATES + 1, 2), GOAL)

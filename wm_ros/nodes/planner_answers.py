@@ -40,7 +40,7 @@ class Answer:
         state_age_ms: its age when the answer was ready.
         state_frames: observed frames in it.
         latency_ms: in the world model's node.
-        frames: (candidate, step) -> uint8 RGB [S, S, 3], those asked for.
+        frames: (candidate, step) -> uint8 RGB [S, S, 3], those asked for that came.
     """
 
     costs_K: FloatArray

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -66,6 +67,7 @@ __all__ = [
     'smoothness',
 ]
 
+FRAMES_S = 1.0  # how long frames may come after the answer
 FRAMES_DEPTH = 256
 ANSWERS_DEPTH = 100  # to queries asked at once; the middleware's default is 10, and drops the rest
 DREAM_S = 60.0
@@ -98,7 +100,8 @@ class WorldModelClient:
     def evaluate(
         self, actions_KTA: npt.ArrayLike, objective: Sequence[ObjectiveTerm], **options: Any
     ) -> Answer:
-        """Return what candidates cost, with the frames asked for.
+        """Return what candidates cost, with the frames asked for that have come within a second of
+        the answer.
 
         Args:
             actions_KTA: [K, T, A] in physical units, as commands are published.
@@ -120,7 +123,11 @@ class WorldModelClient:
             try:
                 answer = Answer.read(self._evaluate(request))
                 places = answer.places(request)
-                self._link.until(lambda: places <= self._frames.keys(), 'imagined: no frames')
+                # Costs are not lost with a frame: a deadline stops the decoding, topics lose some.
+                with suppress(TimeoutError):
+                    self._link.until(
+                        lambda: places <= self._frames.keys(), 'imagined: no frames', FRAMES_S
+                    )
                 return replace(answer, frames=dict(self._frames))
             finally:
                 self._query = ''

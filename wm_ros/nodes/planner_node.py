@@ -1,8 +1,8 @@
 """`planner_node`: reaches what goal pictures show, by asking the world model. Reference planner.
 
-It knows pictures, commands, costs and the arm's skills as command sequences; no pose of anything. One goal at a time, as an action
-(ReachGoal): search a skill's parameters with EvaluateCandidates, carry the winner out, look,
-search again, until nothing better than holding still is found.
+It knows pictures, commands, costs and the arm's skills as command sequences; no pose of anything.
+One goal at a time, as an action (ReachGoal): search a skill's parameters with EvaluateCandidates,
+carry the winner out, look, search again, until nothing better than holding still is found.
 
 Commands are stamped with the instant from which they are in force: the frame after the newest one
 that the world model has seen. While it thinks, the robot holds.
