@@ -89,7 +89,7 @@ def draw_rows(
         skill_ahead=stage.skill_ahead,
     )
     seen, gate = history(batch, stage.noisy_share, stage.noise_level, stage.dropped, generator)
-    return rows_of(model, batch, seen, gate, generator)
+    return rows_of(model, batch, seen, gate, generator, stage.depths)
 
 
 def rows_of(
@@ -98,15 +98,14 @@ def rows_of(
     seen_BTCHW: Tensor,
     gate_BT: Tensor,
     generator: torch.Generator,
+    depths: int = 1,
 ) -> Rows:
     """Scan the clips, imagine where the target lies further on, and cut out the problems."""
-    clip = torch.arange(len(batch.frames_BR)).unsqueeze(1)
     long = model.states_at(seen_BTCHW, batch.actions_BTA, gate_BT, batch.frames_BR)
     memory = model.memory_at(seen_BTCHW, batch.actions_BTA, long, batch.frames_BR)
-    memory = imagine(model, batch, memory, generator)
-    before = batch.frames_BR + batch.ahead_BR
-    target = batch.latents_BTCHW[clip, before + 1].flatten(0, 1)
-    return Rows(target, batch.actions_BTA[clip, before].flatten(0, 1), memory)
+    rows, depth, memory = imagine(model, batch, memory, generator, depths)
+    clip, before = rows // batch.frames_BR.shape[1], batch.frames_BR.flatten()[rows] + depth
+    return Rows(batch.latents_BTCHW[clip, before + 1], batch.actions_BTA[clip, before], memory)
 
 
 def imagine(
@@ -114,20 +113,36 @@ def imagine(
     batch: Batch,
     memory: dict[str, Tensor],
     generator: torch.Generator,
-) -> dict[str, Tensor]:
+    depths: int = 1,
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Move every row `ahead` frames on by one-step predictions, as a fork would.
 
     Half of the rows write what they imagine (a planner's fork), half do not (missing frames,
     never many of them). No gradient flows through the predictions; it still reaches the states
     that they started from.
+
+    Args:
+        depths: at how many places of its way, the last one and random ones before, a row becomes
+            a problem: the way is what costs.
+
+    Returns:
+        Of every problem its row and how far it was moved, both int64, and its memory; in the
+        order of rows.
     """
     ahead, frames = batch.ahead_BR.flatten(), batch.frames_BR.flatten()
     clip = torch.arange(len(batch.frames_BR)).repeat_interleave(batch.frames_BR.shape[1])
     writes = torch.rand(len(ahead), generator=generator) < 0.5
     writes = (writes | (ahead > MOST_MISSING)).float()
-    for i in range(int(ahead.max())):
+    on_the_way = torch.rand(len(ahead), depths - 1, generator=generator) * ahead.unsqueeze(1)
+    wanted = torch.cat([ahead.unsqueeze(1), on_the_way.long()], 1)
+    problems: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
+    for i in range(int(ahead.max()) + 1):
+        there = torch.nonzero((wanted == i).any(1)).squeeze(1)
+        problems.append((there, torch.full_like(there, i), _take(memory, there)))
         rows = torch.nonzero(ahead > i).squeeze(1)
-        chosen = {name: value[rows] for name, value in memory.items()}
+        if not len(rows):
+            break
+        chosen = _take(memory, rows)
         action = batch.actions_BTA[clip[rows], frames[rows] + i]
         noise = torch.randn(len(rows), 1, *batch.latents_BTCHW.shape[2:], generator=generator)
         with torch.no_grad():
@@ -135,7 +150,14 @@ def imagine(
         with torch.autocast('cpu', enabled=False):
             after = model.write(latent, action, writes[rows], chosen)
         memory = {name: value.index_copy(0, rows, after[name]) for name, value in memory.items()}
-    return memory
+    row, depth = (torch.cat(part) for part in list(zip(*problems, strict=True))[:2])
+    order = torch.argsort(row * (int(ahead.max()) + 1) + depth)
+    at = {name: torch.cat([part[name] for *_, part in problems])[order] for name in memory}
+    return row[order], depth[order], at
+
+
+def _take(memory: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    return {name: value[rows] for name, value in memory.items()}
 
 
 def flow_loss(

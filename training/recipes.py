@@ -51,6 +51,7 @@ class Stage:
     ahead: int = knob(0, 'most frames imagined between the last seen and the target', low=0)
     skill_share: float = knob(0.0, 'share of windows that practise skills', low=0, high=1)
     skill_ahead: int = knob(0, 'most frames imagined before a target in those', low=0)
+    depths: int = knob(1, 'targets on the way of every imagined stretch', low=1)
     noisy_share: float = knob(0.3, 'share of seen frames that are noised', low=0, high=1)
     noise_level: float = knob(0.3, 'most noise of such a frame, as flow time', low=0, high=1)
     dropped: float = knob(0.05, 'share of frames that are missing, not written', low=0, high=1)
@@ -110,8 +111,8 @@ class Recipe:
     Attributes:
         practice_clips: how many clips are rendered before the first teacher, before the second
             and so on: the first need not wait for all.
-        skill_clips: how many clips practise what a planner may ask for, for the stages with a
-            `skill_share`.
+        skill_clips: how many clips that practise what a planner may ask for are rendered before
+            the first stage with a `skill_share`, before the second such stage and so on.
         goes_on_from: stages of `ttt` that a baseline may begin with; empty for `ttt` itself.
     """
 
@@ -125,7 +126,7 @@ class Recipe:
     student: StudentStage
     sampler_steps: tuple[float, ...] = (1.0, 2 / 3)
     noise_mode: str = 'deterministic'
-    skill_clips: int = 0
+    skill_clips: tuple[int, ...] = ()
     probe_clips: int = 48
     seed: int = 0
     goes_on_from: tuple[str, ...] = ()
@@ -164,7 +165,7 @@ TABLETOP = Recipe(
     model=ModelConfig(),
     practice_clips=(80, 200),
     practice_frames=2000,
-    skill_clips=60,
+    skill_clips=(60, 0, 100),
     tokenizer=TokenizerStage(steps=4000),
     teachers=(
         TeacherStage(
@@ -240,6 +241,22 @@ TABLETOP = Recipe(
             skill_ahead=22,
             change_weight=3.0,
         ),
+        TeacherStage(
+            name='teacher_pushes',
+            steps=1100,
+            clips=4,
+            frames=1800,
+            loss_frames=64,
+            depths=3,
+            rate=8e-4,
+            shift=3.0,
+            at_noise=0.15,
+            ahead=4,
+            event_share=0.6,
+            skill_share=0.6,
+            skill_ahead=26,
+            change_weight=3.0,
+        ),
     ),
     student=StudentStage(
         method='ode',
@@ -247,10 +264,11 @@ TABLETOP = Recipe(
         clips=6,
         frames=1024,
         loss_frames=32,
+        depths=3,
         ahead=6,
         event_share=0.5,
         skill_share=0.5,
-        skill_ahead=16,
+        skill_ahead=26,
         rate=2e-4,
         ema=0.98,
     ),

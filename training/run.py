@@ -211,26 +211,24 @@ class Run:
         running_state(self.work, 'tokenizer').unlink(missing_ok=True)
         return autoencoder.eval().requires_grad_(False)
 
-    def _practice(self, position: int | None) -> list[dict[str, Any]]:
-        """Return the parts of the practice clips that the stage at a position draws from."""
+    def practice_parts(self, position: int | None) -> list[dict[str, Any]]:
+        """Return the parts of the practice clips that the stage at a position draws from; all
+        where there is none.
+        """
         counts = (self.world.clips,) if self.world.clips else self.recipe.practice_clips
-        seen = None if position is None else position + 1
-        ends = PRACTICE_SEED + np.cumsum(counts)[:seen]
-        parts = list(zip((PRACTICE_SEED, *ends), ends, strict=False))
-        if position is None or self.recipe.stages[position].skill_share:
-            parts.append((SKILL_SEED, SKILL_SEED + self.recipe.skill_clips))
-        return [
-            {'seeds': range(start, int(end)), 'frames': self.recipe.practice_frames}
-            for start, end in parts
-            if end > start
-        ]
+        stages = self.recipe.stages[: None if position is None else position + 1]
+        seeds = _parts(PRACTICE_SEED, counts[: len(stages)])
+        if position is None or stages[-1].skill_share:
+            skilled = sum(stage.skill_share > 0 for stage in stages)
+            seeds += _parts(SKILL_SEED, self.recipe.skill_clips[:skilled])
+        return [{'seeds': part, 'frames': self.recipe.practice_frames} for part in seeds]
 
     def shards(self, autoencoder: Autoencoder, position: int | None = None) -> Shards:
         """Practice clips of a stage (all by default) as latents, in the work folder; shared by
         all arms.
         """
         model, folders = self.recipe.model, []
-        for part in self._practice(position):
+        for part in self.practice_parts(position):
             folder = self.work / 'shards' / f'from_{part["seeds"].start}'
             write_shards(folder, self.world, autoencoder, workers=self.workers, **part)
             folders.append(folder)
@@ -244,7 +242,7 @@ class Run:
             numbers = {k: v for k, v in asdict(stage).items() if k not in JUDGED_BY}
             shards = [
                 shards_made_of(self.world, autoencoder, **part)
-                for part in self._practice(position)
+                for part in self.practice_parts(position)
             ]
             if isinstance(stage, StudentStage):
                 numbers['sampler_steps'] = list(recipe.sampler_steps)
@@ -407,6 +405,12 @@ class Run:
             tokenizer_package=shared_tokenizer,
         )
         return path
+
+
+def _parts(first: int, counts: tuple[int, ...]) -> list[range]:
+    """Return consecutive ranges of seeds of the given lengths, empty ones left out."""
+    ends = [first + sum(counts[: i + 1]) for i in range(len(counts))]
+    return [range(end - count, end) for end, count in zip(ends, counts, strict=True) if count]
 
 
 def _made_of(package: Path) -> tuple[Any, ...] | None:

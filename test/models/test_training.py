@@ -13,11 +13,22 @@ from models.autoencoder import Autoencoder
 from models.world_model import LatentWorldModel
 from training.cups import CupsWorld
 from training.distil import distil
-from training.losses import consistency_loss, flow_loss, history, rows_of, sample_time, solve
+from training.losses import (
+    consistency_loss,
+    flow_loss,
+    history,
+    imagine,
+    rows_of,
+    sample_time,
+    solve,
+)
 from training.optimise import Schedule, optimise, running_state
 from training.probe import collect, recall_2afc
 from training.recipes import REAL, TABLETOP, TINY, StudentStage, real_recipe
+from training.run import Run
 from training.shards import Batch, Shards, reveal_events, write_shards
+from training.world import SKILL_SEED
+from wm_ros import share
 from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
 
@@ -134,6 +145,67 @@ def test_targets_further_ahead_are_reached_by_imagining_with_the_true_actions() 
     assert not torch.equal(rows.memory['latents'], seen['latents'])
     flow_loss(model, rows, torch.ones(len(at.flatten())), g).backward()
     assert model.writer.value.weight.grad.abs().max() > 0
+
+
+def test_a_way_that_is_imagined_gives_problems_at_several_depths() -> None:
+    torch.manual_seed(0)
+    model = LatentWorldModel(CONFIG).eval()
+    nn.init.normal_(model.denoiser.out.weight, std=0.1)
+    drawn = batch(clips=4)
+    ahead_BR = torch.arange(drawn.frames_BR.numel()).view_as(drawn.frames_BR) % 4
+    drawn, clean = replace(drawn, ahead_BR=ahead_BR), torch.ones(4, 16)
+
+    def imagined(depths: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        g = torch.Generator().manual_seed(3)
+        long = model.states_at(drawn.latents_BTCHW, drawn.actions_BTA, clean, drawn.frames_BR)
+        memory = model.memory_at(drawn.latents_BTCHW, drawn.actions_BTA, long, drawn.frames_BR)
+        return imagine(model, drawn, memory, g, depths)
+
+    row, depth, _ = imagined(1)
+    assert torch.equal(row, torch.arange(ahead_BR.numel()))
+    assert torch.equal(depth, ahead_BR.flatten())
+    rows, depths, memories = imagined(3)
+    problems = list(zip(rows.tolist(), depths.tolist(), strict=True))
+    assert problems == sorted(set(problems))  # in the order of rows, none of them twice
+    assert set(zip(row.tolist(), depth.tolist(), strict=True)) < set(problems)
+    assert (depths <= ahead_BR.flatten()[rows]).all()
+    # What lies on the way is what would be reached by going no further.
+    seen, clip = memories['action'], rows // drawn.frames_BR.shape[1]
+    led_here = drawn.actions_BTA[clip, drawn.frames_BR.flatten()[rows] + depths - 1]
+    assert torch.equal(seen, led_here)
+    assert torch.equal(
+        memories['latents'][depths == 0],
+        model.memory_at(drawn.latents_BTCHW, drawn.actions_BTA, {}, drawn.frames_BR)['latents'][
+            rows[depths == 0]
+        ],
+    )
+    problems_of = rows_of(model, drawn, drawn.latents_BTCHW, clean, torch.Generator(), 3)
+    assert len(problems_of.target_CHW) > len(row)
+
+
+def test_skill_clips_are_rendered_as_stages_come_to_need_them(tmp_path: Path) -> None:
+    run = Run(
+        TABLETOP,
+        work=tmp_path,
+        artefacts=tmp_path,
+        contract=share.REPOSITORY / 'contracts' / 'tabletop.yaml',
+        bags=[],
+        workers=1,
+        packages=tmp_path,
+        command='',
+    )
+    names = [stage.name for stage in TABLETOP.stages]
+
+    def skilled(name: str | None) -> int:
+        parts = run.practice_parts(None if name is None else names.index(name))
+        return sum(len(part['seeds']) for part in parts if part['seeds'].start >= SKILL_SEED)
+
+    assert [skilled(name) for name in ('teacher_whole', 'teacher_skills', 'teacher_strokes')] == [
+        0,
+        60,
+        60,
+    ]
+    assert skilled('teacher_pushes') == skilled('student') == skilled(None) == 160
 
 
 def test_terminal_pair_of_consistency_is_the_euler_step_itself() -> None:
