@@ -100,6 +100,7 @@ class StudentStage(Stage):
 AnyStage = TypeVar('AnyStage', bound=Stage)
 # A window of the `window` arm, four times over: most rows find theirs full.
 BASELINE_FRAMES = 64
+BASELINE_CLIPS = 16  # windows of a step, at least
 # Steps of its teachers: what two of them can do in 40 minutes on 2 cores, from weights of `ttt`.
 BASELINE_STEPS = (300, 700)
 
@@ -303,16 +304,25 @@ def baseline(recipe: Recipe, arm: str) -> Recipe:
     """Return the recipe of another arm of the same size.
 
     Every arm has the same parameters, so a baseline goes on from what `ttt` has learnt
-    (`Run.start`) and has only to get used to its own memory: the first teachers, shortened, and
-    the student, on windows as long as that memory has a use for.
+    (`Run.start`) and has only to get used to its own memory: the first teacher and the last one,
+    shortened, and the student, on windows as long as that memory has a use for, and more of them.
     """
 
     def shorter(stage: AnyStage, steps: int) -> AnyStage:
-        return replace(stage, steps=steps, frames=min(stage.frames, BASELINE_FRAMES))
+        clips = max(stage.clips, BASELINE_CLIPS)
+        return replace(
+            stage,
+            steps=steps,
+            clips=clips,
+            frames=min(stage.frames, BASELINE_FRAMES),
+            loss_frames=max(1, stage.clips * stage.loss_frames // clips),
+        )
 
+    first, last = recipe.teachers[0], recipe.teachers[-1]
+    stages = [first, last] if first != last else [first]
     return replace(
         recipe.for_arm(arm),
-        teachers=tuple(map(shorter, recipe.teachers, BASELINE_STEPS)),
+        teachers=tuple(map(shorter, stages, BASELINE_STEPS)),
         student=shorter(recipe.student, recipe.student.steps),
     )
 

@@ -321,17 +321,21 @@ def test_a_baseline_goes_on_from_the_weights_of_the_shipped_arm(
     assert trained(run_of(tmp_path, RECIPE.for_arm('window')), monkeypatch)[0] == 'window.short'
 
 
-def test_a_baseline_differs_from_the_shipped_recipe_in_memory_steps_and_window_only() -> None:
+def test_a_baseline_differs_from_the_shipped_recipe_in_memory_steps_and_windows_only() -> None:
+    taught = (TABLETOP.teachers[0], TABLETOP.teachers[-1])
     for arm in ('none', 'window'):
         recipe = baseline(TABLETOP, arm)
         assert recipe.model == replace(TABLETOP.model, arm=arm)
-        assert recipe.goes_on_from == ('teacher_strokes', 'student')
+        assert recipe.goes_on_from == (taught[-1].name, 'student')
         assert len(recipe.teachers) == len(BASELINE_STEPS)
-        assert recipe.student == replace(TABLETOP.student, frames=recipe.student.frames)
-        for stage, shipped in zip(recipe.teachers, TABLETOP.teachers, strict=False):
-            assert stage == replace(shipped, steps=stage.steps, frames=stage.frames)
-        for stage in recipe.stages:
-            assert recipe.model.window < stage.frames
+        assert recipe.student.steps == TABLETOP.student.steps
+        for stage, shipped in zip(recipe.stages, (*taught, TABLETOP.student), strict=True):
+            windows = {name: getattr(stage, name) for name in ('clips', 'frames', 'loss_frames')}
+            assert stage == replace(shipped, steps=stage.steps, **windows)
+            assert recipe.model.window < stage.frames <= shipped.frames
+            # As many problems, from more windows.
+            assert stage.clips * stage.loss_frames == shipped.clips * shipped.loss_frames
+        assert recipe.teachers[-1].skill_share > 0  # what a planner asks, a baseline has practised
 
 
 def test_a_baseline_without_the_package_that_it_shares_is_refused(tmp_path: Path) -> None:
