@@ -87,6 +87,7 @@ def draw_rows(
         ahead=stage.ahead,
         skill_share=stage.skill_share,
         skill_ahead=stage.skill_ahead,
+        whole_share=stage.whole_share,
     )
     seen, gate = history(batch, stage.noisy_share, stage.noise_level, stage.dropped, generator)
     return rows_of(model, batch, seen, gate, generator, stage.depths)

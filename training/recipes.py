@@ -51,6 +51,9 @@ class Stage:
     ahead: int = knob(0, 'most frames imagined between the last seen and the target', low=0)
     skill_share: float = knob(0.0, 'share of windows that practise skills', low=0, high=1)
     skill_ahead: int = knob(0, 'most frames imagined before a target in those', low=0)
+    whole_share: float = knob(
+        0.0, 'share of their targets that a motion is imagined to from its start', low=0, high=1
+    )
     depths: int = knob(1, 'targets on the way of every imagined stretch', low=1)
     noisy_share: float = knob(0.3, 'share of seen frames that are noised', low=0, high=1)
     noise_level: float = knob(0.3, 'most noise of such a frame, as flow time', low=0, high=1)
@@ -244,11 +247,11 @@ TABLETOP = Recipe(
         ),
         TeacherStage(
             name='teacher_pushes',
-            steps=1100,
+            steps=1000,
             clips=4,
             frames=1800,
-            loss_frames=64,
-            depths=3,
+            loss_frames=48,
+            depths=4,
             rate=8e-4,
             shift=3.0,
             at_noise=0.15,
@@ -256,6 +259,7 @@ TABLETOP = Recipe(
             event_share=0.6,
             skill_share=0.6,
             skill_ahead=26,
+            whole_share=0.6,
             change_weight=3.0,
         ),
     ),
@@ -270,6 +274,7 @@ TABLETOP = Recipe(
         event_share=0.5,
         skill_share=0.5,
         skill_ahead=26,
+        whole_share=0.5,
         rate=2e-4,
         ema=0.98,
     ),

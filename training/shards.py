@@ -177,6 +177,7 @@ class Shards:
         ahead: int = 0,
         skill_share: float = 0.0,
         skill_ahead: int = 0,
+        whole_share: float = 0.0,
     ) -> Batch:
         """Draw windows of equal length and their loss frames.
 
@@ -185,7 +186,8 @@ class Shards:
         reveal). A lid opens over several frames and its first sliver gives the colour away, so
         the target lies up to `ahead` frames later and the frames between are imagined.
         A share of the windows, `skill_share`, comes from clips of seeds from SKILL_SEED on, with
-        up to `skill_ahead` frames imagined before every target: as far as a planner looks.
+        up to `skill_ahead` frames imagined before every target: as far as a planner looks. A
+        share of those, `whole_share`, begins where a motion begins and is imagined to the end.
         """
         frames = min(frames, int(self.lengths.max()))
         able = np.flatnonzero(~self.too_short(frames))
@@ -207,7 +209,9 @@ class Shards:
                     rng, self.visible[window], loss_frames, event_share, lag_power, ahead
                 )
                 if not self.skills[clip]
-                else _skill_frames(rng, frames, loss_frames, skill_ahead)
+                else _skill_frames(
+                    rng, self.actions[window], loss_frames, skill_ahead, whole_share
+                )
             )
         return Batch(
             torch.from_numpy(np.stack(latents).astype(np.float32)),
@@ -217,12 +221,24 @@ class Shards:
 
 
 def _skill_frames(
-    rng: np.random.Generator, frames: int, count: int, ahead: int
+    rng: np.random.Generator, actions_TA: np.ndarray, count: int, ahead: int, whole_share: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the last seen frame and the number of imagined ones, anywhere and uniformly: what a
-    skill does is everywhere in its clip.
+    skill does is everywhere in its clip. The first of them, a share, ask what a planner asks.
     """
-    return rng.integers(1, frames - 1 - ahead, count), rng.integers(0, ahead + 1, count)
+    last = len(actions_TA) - 2 - ahead
+    picks, imagined = rng.integers(1, last + 1, count), rng.integers(0, ahead + 1, count)
+    begins = motion_starts(actions_TA)
+    begins = begins[begins <= last]
+    if whole := round(count * whole_share) if len(begins) else 0:
+        picks[:whole], imagined[:whole] = rng.choice(begins, whole), ahead
+    return picks, imagined
+
+
+def motion_starts(actions_TA: np.ndarray) -> np.ndarray:
+    """Return frames t at which a command is held, a_t = a_t-1, and after which another follows."""
+    same = (actions_TA[1:] == actions_TA[:-1]).all(1)
+    return 1 + np.flatnonzero(same[:-1] & ~same[1:])
 
 
 def reveal_events(visible_TF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ from training.optimise import Schedule, optimise, running_state
 from training.probe import collect, recall_2afc
 from training.recipes import REAL, TABLETOP, TINY, StudentStage, real_recipe
 from training.run import Run
-from training.shards import Batch, Shards, reveal_events, write_shards
+from training.shards import Batch, Shards, motion_starts, reveal_events, write_shards
 from training.world import SKILL_SEED
 from wm_ros import share
 from wm_ros.config import ModelConfig
@@ -83,6 +83,40 @@ def test_a_share_of_the_loss_frames_falls_on_reveals(tmp_path: Path) -> None:
     clip = world.practice(0, 200)
     assert np.array_equal(shards.visible[:200], clip.visible_TF)
     assert np.array_equal(shards.actions[:200], clip.actions_TA)
+
+
+def test_a_share_of_the_skill_targets_follows_a_motion_from_its_start(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    seeds = range(SKILL_SEED, SKILL_SEED + 2)
+    for part in (range(2), seeds):
+        write_shards(
+            tmp_path / str(part.start), CupsWorld(), Autoencoder(CONFIG), seeds=part, frames=200
+        )
+    # Commands that are held for 7 frames of 10, and another one each time.
+    stairs_TA = np.repeat(np.arange(40, dtype=np.float32)[:, None], 3, 1).repeat(10, 0)
+    stairs_TA[:, 0] += np.tile(np.r_[np.zeros(7), 0.1, 0.2, 0.3], 40).astype(np.float32)
+    stairs_TA.tofile(tmp_path / str(SKILL_SEED) / 'actions.f32')
+    shards = Shards([tmp_path / str(part) for part in (0, SKILL_SEED)], CONFIG.latent_shape, 3)
+    drawn = shards.sample(
+        np.random.default_rng(0),
+        clips=6,
+        frames=150,
+        loss_frames=20,
+        event_share=0.5,
+        ahead=2,
+        skill_share=1.0,
+        skill_ahead=12,
+        whole_share=0.4,
+    )
+    for actions_TA, picks, ahead in zip(
+        drawn.actions_BTA.numpy(), drawn.frames_BR.numpy(), drawn.ahead_BR.numpy(), strict=True
+    ):
+        starts = motion_starts(actions_TA)
+        assert (actions_TA[starts] == actions_TA[starts - 1]).all()
+        assert (actions_TA[starts] != actions_TA[starts + 1]).any(1).all() and len(starts) >= 14
+        assert np.isin(picks[:8], starts).all() and (ahead[:8] == 12).all()
+        assert not np.isin(picks[8:], starts).all() and len(set(ahead[8:].tolist())) > 4
+        assert (picks >= 1).all() and (picks + ahead <= 148).all()
 
 
 def test_flow_times_are_shifted_to_noise_with_a_share_exactly_there() -> None:
