@@ -1,5 +1,5 @@
 """What a manifest says about planner queries: the size of a sub-batch and how uncertain the
-uncertainty is.
+uncertainty is, and which pictures may be goals.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from wm_ros.datatypes import FloatArray
 from wm_ros.manifest_fields import PackageError, same_names, typed
 
 LARGEST_BATCH = 1024
+HIGHEST_DB = 100.0
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Calibration:
     spread; both are linear in h between the knots and held beyond them.
 
     Attributes:
-        draws: M that it was fitted with; it says nothing about another.
+        draws: M that it was fitted with. It holds for any M of 2 or more in the mean, since the
+            variance is estimated without bias; of fewer draws the spread is known less well.
         horizons: frames ahead of each knot, rising.
         offset: in units of the latent, by knot.
         scale: by knot.
@@ -102,30 +104,40 @@ class Planning:
     Attributes:
         batch: rows of a sub-batch, the same idle or loaded, so that costs are bit-equal.
         uncertainty: None where the package was not calibrated.
+        goal_db: PSNR, dB, at which the tokenizer redraws what may be a goal picture; None (also
+            where a manifest says nothing) where it was not measured: then a low bar for all.
     """
 
     batch: int = 8
     uncertainty: Calibration | None = None
+    goal_db: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= LARGEST_BATCH:
             raise PackageError(
                 f'manifest planning.batch: found {self.batch}, expected 1 to {LARGEST_BATCH}'
             )
+        if self.goal_db is not None and not 0 < self.goal_db < HIGHEST_DB:
+            raise PackageError(
+                f'manifest planning.goal_db: found {self.goal_db}, expected 0 to {HIGHEST_DB:g} '
+                'or null'
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's JSON form."""
         uncertainty = self.uncertainty and self.uncertainty.to_dict()
-        return {'batch': self.batch, 'uncertainty': uncertainty}
+        return {'batch': self.batch, 'uncertainty': uncertainty, 'goal_db': self.goal_db}
 
     @classmethod
     def from_dict(cls, values: Any) -> Planning:
         """Build from the manifest's JSON form."""
-        same_names(values, ('batch', 'uncertainty'), 'planning')
-        uncertainty = values['uncertainty']
+        values = {'goal_db': None, **typed(values, dict, 'planning')}
+        same_names(values, ('batch', 'uncertainty', 'goal_db'), 'planning')
+        uncertainty, goal_db = values['uncertainty'], values['goal_db']
         return cls(
             _whole(values['batch'], 'planning.batch'),
             None if uncertainty is None else Calibration.from_dict(uncertainty),
+            None if goal_db is None else typed(goal_db, float, 'planning.goal_db'),
         )
 
 

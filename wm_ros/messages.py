@@ -64,6 +64,15 @@ def image_from_message(camera: CameraSource, message: Any) -> ImageArray:
     """
     if camera.type == COMPRESSED_IMAGE:
         return decode_compressed(message.data, message.format)
+    return raw_image(message)
+
+
+def raw_image(message: Any) -> ImageArray:
+    """Decode a sensor_msgs Image; uint8 RGB [H, W, 3].
+
+    Raises:
+        RejectedInput: encoding, size or padding.
+    """
     return decode_raw(
         message.data,
         message.height,

@@ -88,6 +88,11 @@ def choose(answer: Answer) -> int:
     return best if saves_K[best] and sure_K[best] else 0
 
 
+def stamp_ns(message: Action) -> int:
+    """Return the instant from which a command is in force."""
+    return int(Time.from_msg(message.header.stamp).nanoseconds)
+
+
 class Chooser(Node):
     """Hears goals, the command in force, and which frame the world model has seen."""
 
@@ -95,15 +100,24 @@ class Chooser(Node):
         super().__init__('choose_trajectory')
         self.client = WorldModelClient(self)
         self.info: Any = None
-        self.seen: Any = None
-        self.command: Any = None
+        self.seen_ns = 0  # stamp of the newest frame that the world model has seen
+        self.command: Any = None  # in force, or given for the next frame
         self.goal: Any = None
         hear = self.create_subscription
         hear(ModelInfo, '/world_model/model_info', partial(setattr, self, 'info'), LATCHED)
-        hear(Prediction, '/world_model/prediction', partial(setattr, self, 'seen'), 1)
-        hear(Action, '/command', partial(setattr, self, 'command'), 10)
+        hear(Prediction, '/world_model/prediction', self.hear_frame, 1)
+        hear(Action, '/command', self.hear_command, 10)
         hear(Image, '~/goal', partial(setattr, self, 'goal'), 1)
         self.commands = self.create_publisher(Action, '/command', 10)
+
+    def hear_frame(self, message: Prediction) -> None:
+        """Note the frame; predictions further ahead tell of the same one."""
+        self.seen_ns = Time.from_msg(message.source_stamp).nanoseconds
+
+    def hear_command(self, message: Action) -> None:
+        """Keep the newest by its stamp: an echo of an own command may come after the next one."""
+        if not self.command or stamp_ns(message) >= stamp_ns(self.command):
+            self.command = message
 
     def decide(self, goal: Image) -> Array:
         """Return the commands [T, A] to carry out; no rows where no trajectory is good."""
@@ -126,16 +140,17 @@ class Chooser(Node):
         return candidates[name] if best else held_A[None][:0]
 
     def carry_out(self, commands_TA: Array) -> None:
-        """Give one command per frame, each for the frame after the newest one seen."""
+        """Give one command per frame, each for the frame after the newest one seen: stamped in the
+        middle between the two, where a camera that is early or late moves it to neither.
+        """
+        half_ns = round(0.5e9 / self.info.rate_hz)
         for command_A in commands_TA:
-            before = self.seen
-            while self.seen is before:
+            before_ns = self.seen_ns
+            while self.seen_ns == before_ns:
                 rclpy.spin_once(self, timeout_sec=0.1)
-            stamp_ns = Time.from_msg(self.seen.source_stamp).nanoseconds
-            stamp_ns += round(1e9 / self.info.rate_hz)
-            message = Action(values=array('f', command_A))
-            message.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
-            self.commands.publish(message)
+            self.command = Action(values=array('f', command_A))
+            self.command.header.stamp = Time(nanoseconds=self.seen_ns + half_ns).to_msg()
+            self.commands.publish(self.command)
 
 
 def main() -> None:
@@ -145,7 +160,7 @@ def main() -> None:
     try:
         while True:
             rclpy.spin_once(node, timeout_sec=0.1)
-            if node.goal and node.info and node.seen and node.command:
+            if node.goal and node.info and node.seen_ns and node.command:
                 goal, node.goal = node.goal, None
                 try:
                     node.carry_out(node.decide(goal))

@@ -42,6 +42,11 @@ MOST_STEP = 0.1  # from frame to frame, as a share of an entry's range
 MARGIN = 0.8  # share of a cycle that an answer may take; the rest is for its way
 
 
+def stamp_ns(message: Action) -> int:
+    """Return the instant from which a command is in force."""
+    return int(Time.from_msg(message.header.stamp).nanoseconds)
+
+
 class Controller(Node):
     """One thread hears and commands, frame by frame; another one plans, cycle by cycle."""
 
@@ -53,28 +58,39 @@ class Controller(Node):
         self.command: Any = None  # in force, or given for the next frame
         self.seen_ns = 0  # stamp of the newest frame that the world model has seen
         self.todo: deque[Array] = deque()  # commands for the frames after the next one
-        self.news = Condition()  # guards the last two
+        self.news = Condition()  # guards the last three
         hear = self.create_subscription
         hear(ModelInfo, '/world_model/model_info', partial(setattr, self, 'info'), LATCHED)
         hear(Prediction, '/world_model/prediction', self.hear_frame, 10)
-        hear(Action, '/command', partial(setattr, self, 'command'), 10)
+        hear(Action, '/command', self.hear_command, 10)
         hear(Image, '~/goal', partial(setattr, self, 'goal'), 1)
         self.commands = self.create_publisher(Action, '/command', 10)
 
     def hear_frame(self, message: Prediction) -> None:
-        """Give the command for the frame after the one that the world model has just seen."""
+        """Give the command for the frame after the one that the world model has just seen: stamped
+        in the middle between the two, where a camera that is early or late moves it to neither.
+        """
+        seen_ns = Time.from_msg(message.source_stamp).nanoseconds
         with self.news:
-            self.seen_ns = Time.from_msg(message.source_stamp).nanoseconds
+            if seen_ns == self.seen_ns:
+                return  # a prediction further ahead: nothing new has been seen
+            self.seen_ns = seen_ns
             if self.todo:
                 self.command = Action(values=array('f', self.todo.popleft()))
-                stamp_ns = self.seen_ns + round(1e9 / self.info.rate_hz)
-                self.command.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
+                half_ns = round(0.5e9 / self.info.rate_hz)
+                self.command.header.stamp = Time(nanoseconds=seen_ns + half_ns).to_msg()
                 self.commands.publish(self.command)
             self.news.notify_all()
 
-    def begin_cycle(self) -> Array:
-        """Wait until a cycle begins; return the commands [CYCLE, A] that act from the next frame
-        on, whatever comes of planning.
+    def hear_command(self, message: Action) -> None:
+        """Keep the newest by its stamp: an echo of an own command may come after the next one."""
+        with self.news:
+            if not self.command or stamp_ns(message) >= stamp_ns(self.command):
+                self.command = message
+
+    def begin_cycle(self) -> tuple[int, Array]:
+        """Wait until a cycle begins; return the stamp of the frame that it begins with, and the
+        commands [CYCLE, A] that act from the next frame on, whatever comes of planning.
         """
         with self.news:
             begun_ns = self.seen_ns
@@ -83,7 +99,7 @@ class Controller(Node):
             coming = [np.array(self.command.values), *self.todo]
             coming += [coming[-1]] * (CYCLE - len(coming))  # nothing planned: hold
             self.todo = deque(coming[1:])
-        return np.stack(coming)
+            return self.seen_ns, np.stack(coming)
 
     def control(self) -> None:
         """Plan for ever."""
@@ -98,7 +114,7 @@ class Controller(Node):
         rng = np.random.default_rng(0)
         deadline_ms = MARGIN * CYCLE * 1e3 / self.info.rate_hz
         while True:
-            coming_TA = self.begin_cycle()
+            seen_ns, coming_TA = self.begin_cycle()
             plans_KTA = space.decode(solver.ask(rng), coming_TA[-1])
             coming_KTA = np.repeat(coming_TA[None], CANDIDATES, 0)
             try:
@@ -112,6 +128,9 @@ class Controller(Node):
                 )
             except (QueryError, TimeoutError) as error:
                 self.get_logger().warning(f'no plan: {error}')
+                continue
+            if answer.state_stamp_ns != seen_ns:
+                self.get_logger().warning('no plan: it begins at another frame than this cycle')
                 continue
             steps = answer.horizon - CYCLE
             if steps < 1:

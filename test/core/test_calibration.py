@@ -266,6 +266,9 @@ def test_write_changes_the_calibration_and_nothing_else(world: Path) -> None:
     assert list(after) == list(before) and list(after['planning']) == list(before['planning'])
     uncertainty = after['planning'].pop('uncertainty')
     assert before['planning'].pop('uncertainty') is None
+    assert before['planning'].pop('goal_db') is None
+    goals = json.loads((world / 'out' / 'calibration.json').read_text())['goals']
+    assert after['planning'].pop('goal_db') == goals['goal_db']
     assert after == before
     assert sorted(path.name for path in place.parent.iterdir()) == files
     assert place.stat().st_mode & 0o777 == 0o640
@@ -339,7 +342,7 @@ def test_a_manifest_that_changed_in_between_is_left_alone(tmp_path: Path) -> Non
     calibration = Calibration(4, (1,), (0.0,), (1.0,))
     other = toy_model(tmp_path / 'toy', planning=Planning(batch=4)).package
     with pytest.raises(PackageError, match='changed while it was calibrated'):
-        calibration_report.write_calibration(package, calibration)
+        calibration_report.write_calibration(package, calibration, 30.0)
     assert ModelPackage.load(tmp_path / 'toy') == other
-    calibration_report.write_calibration(other, calibration)
-    assert ModelPackage.load(tmp_path / 'toy').manifest.planning == Planning(4, calibration)
+    calibration_report.write_calibration(other, calibration, 30.0)
+    assert ModelPackage.load(tmp_path / 'toy').manifest.planning == Planning(4, calibration, 30.0)

@@ -94,7 +94,28 @@ def test_a_calibrated_package_tells_the_error_to_expect(tmp_path: Path) -> None:
     assert answer.calibrated
     # The latched transition counts: 2 actions end 3 frames ahead, half way between the knots.
     np.testing.assert_allclose(answer.uncertainty_K, 0.3 + 2.0 * spread_K.uncertainty_K, rtol=1e-5)
-    assert not drain(evaluator.start(ask(live(model), draws=3))).calibrated
+    # Fitted with 2 draws, and in the mean right for 3; one draw has no spread to begin with.
+    more = drain(evaluator.start(ask(live(model), t=2, draws=3)))
+    spread_K = drain(Evaluator(plain, Limits(8, 8)).start(ask(live(plain), t=2, draws=3)))
+    assert more.calibrated
+    np.testing.assert_allclose(more.uncertainty_K, 0.3 + 2.0 * spread_K.uncertainty_K, rtol=1e-5)
+    one = drain(evaluator.start(ask(live(model), t=2)))
+    assert not one.calibrated and np.isnan(one.uncertainty_K).all()
+
+
+def test_a_sum_that_is_too_large_is_refused_and_not_given(
+    evaluator: Evaluator, model: WorldModel
+) -> None:
+    """Every weight and every term is finite, what they add up to is not."""
+    heavy = (goal(weight=3e38), goal(seed=12, weight=3e38))
+    assert code_of(lambda: drain(evaluator.start(ask(live(model), objectives=heavy)))) is (
+        QueryCode.INVALID_OBJECTIVE
+    )
+    against = (goal(weight=3e38), goal(seed=12, weight=-3e38))
+    assert code_of(lambda: drain(evaluator.start(ask(live(model), objectives=against)))) is (
+        QueryCode.INVALID_OBJECTIVE
+    )
+    assert drain(evaluator.start(ask(live(model)))).best >= 0, 'the evaluator goes on'
 
 
 def test_costs_are_bit_equal_alone_and_among_other_work(model: WorldModel) -> None:
@@ -277,7 +298,9 @@ def test_giving_up_lets_go_of_the_memory(evaluator: Evaluator, model: WorldModel
         assert held() is None
 
 
-def test_the_time_needed_grows_with_the_work(evaluator: Evaluator) -> None:
+def test_the_time_needed_grows_with_the_work(model: WorldModel) -> None:
+    ticks = iter(range(0, 10**9, 3_000_000))
+    evaluator = Evaluator(model, Limits(32, 16), clock_ns=lambda: next(ticks))
     assert evaluator.estimate_ms(8, 4) == 0.0  # nothing was measured yet
     evaluator.warm_up()
     small, large = evaluator.estimate_ms(8, 4, 1), evaluator.estimate_ms(32, 8, 2)
@@ -315,6 +338,7 @@ def test_unit_times_are_taken_with_the_clock_that_is_given(model: WorldModel) ->
         ({'objectives': ()}, QueryCode.NO_OBJECTIVE),
         ({'objectives': (goal(),) * 17}, QueryCode.INVALID_OBJECTIVE),
         ({'objectives': (goal(weight=np.nan),)}, QueryCode.INVALID_OBJECTIVE),
+        ({'objectives': (goal(weight=1e39),)}, QueryCode.INVALID_OBJECTIVE),  # no float32
     ],
 )
 def test_what_cannot_be_answered_is_refused_before_any_work(

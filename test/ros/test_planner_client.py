@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
+from array import array
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+import rclpy
 from planner import (
     CANDIDATES,
     CONTRACT,
@@ -19,9 +23,12 @@ from planner import (
     node_parameters,
     picture,
 )
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile
 from robot import Child, Robot
 from wm_ros_msgs.srv import EvaluateCandidates
 
+from wm_ros.nodes.planner_answers import evaluation_request, limit
 from wm_ros.nodes.planner_client import (
     Answer,
     QueryCode,
@@ -161,9 +168,121 @@ def test_a_world_model_that_is_not_there_is_a_timeout(robot: Robot) -> None:
     ):
         with pytest.raises(TimeoutError, match='/nowhere'):
             ask()
+    begun_s = time.monotonic()
     future = client.evaluate_async(candidates(), GOAL)
-    assert future.done() and isinstance(future.exception(), TimeoutError)
+    assert not future.done(), 'it may still appear'
+    robot.until(future.done, 'the time limit')
+    assert 0.3 <= time.monotonic() - begun_s < 2.0
+    error = future.exception()
+    assert isinstance(error, TimeoutError) and 'nobody offers it' in str(error)
     client.close()
+
+
+class _Oracle:
+    """Offers `evaluate_candidates` as another node, and does not answer while it is `mute`."""
+
+    def __init__(self, robot: Robot, name: str) -> None:
+        self.node = rclpy.create_node('oracle', context=robot.context)
+        self.executor = SingleThreadedExecutor(context=robot.context)
+        self.executor.add_node(self.node)
+        self.mute = threading.Event()
+        self.asked: list[EvaluateCandidates.Request] = []
+        kind, topic = EvaluateCandidates, f'{name}/evaluate_candidates'
+        deep = QoSProfile(depth=100)
+        self.service = self.node.create_service(kind, topic, self.answer, qos_profile=deep)
+        self.thread = threading.Thread(target=self.executor.spin)
+        self.thread.start()
+
+    def answer(self, request: Any, response: Any) -> Any:
+        self.asked.append(request)
+        while self.mute.is_set():
+            time.sleep(0.01)
+        response.success = True
+        response.costs = array('f', [float(request.seed)])
+        return response
+
+    def close(self) -> None:
+        self.mute.clear()
+        self.executor.shutdown()
+        self.thread.join(10)
+        self.node.destroy_node()
+
+
+def test_the_first_question_waits_for_the_service_to_appear(robot: Robot) -> None:
+    client = WorldModelClient(robot.node, '/late', timeout_s=10.0)
+    futures = [client.evaluate_async(candidates(), GOAL, seed=seed) for seed in range(30)]
+    robot.spin(0.3)
+    oracle = _Oracle(robot, '/late')
+    robot.until(lambda: all(future.done() for future in futures), 'all answers')
+    assert [future.result().costs_K[0] for future in futures] == list(range(30))
+    oracle.close()
+    client.close()
+
+
+def test_nobody_waits_for_an_answer_that_does_not_come(robot: Robot) -> None:
+    client = WorldModelClient(robot.node, '/mute', timeout_s=2.0)
+    oracle = _Oracle(robot, '/mute')
+    assert client.evaluate(candidates(), GOAL, seed=1).costs_K[0] == 1
+    robot.until(client.evaluate_async(candidates(), GOAL).done, 'an answer')
+    oracle.mute.set()
+    begun_s = time.monotonic()
+    futures = [client.evaluate_async(candidates(), GOAL, seed=seed) for seed in (2, 3)]
+    futures[1].cancel()
+    with pytest.raises(TimeoutError, match='no answer within 2 s'):
+        client.evaluate(candidates(), GOAL, seed=4)
+    robot.until(futures[0].done, 'the time limit')
+    assert isinstance(futures[0].exception(), TimeoutError)
+    assert 2.0 <= time.monotonic() - begun_s < 4.0
+    # They are answered all the same, too late: that is dropped, and what follows is not mixed up.
+    oracle.mute.clear()
+    assert client.evaluate(candidates(), GOAL, seed=5).costs_K[0] == 5
+    latest = client.evaluate_async(candidates(), GOAL, seed=6)
+    robot.until(latest.done, 'an answer')
+    assert latest.result().costs_K[0] == 6 and not futures[1].done()
+    assert isinstance(futures[0].exception(), TimeoutError)
+    assert {request.deadline_ms for request in oracle.asked} == {1900.0}
+    oracle.close()
+    client.close()
+
+
+def test_a_call_is_given_up_as_soon_as_it_is_not_wanted(robot: Robot) -> None:
+    client = WorldModelClient(robot.node, '/mute', timeout_s=20.0)
+    for ask in (partial(client.evaluate, candidates(), GOAL), client.fork):
+        end_s = time.monotonic() + 0.3
+        with pytest.raises(QueryError) as given_up:
+            ask(wanted=lambda end_s=end_s: time.monotonic() < end_s)
+        assert given_up.value.code is QueryCode.CANCELLED
+        assert time.monotonic() < end_s + 1.0
+    waiting = client.evaluate_async(candidates(), GOAL)
+    client.close()
+    assert waiting.cancelled()
+
+
+@pytest.mark.parametrize(
+    ('asked', 'sent'),
+    [
+        ((0.0, False), (1900.0, True)),  # no refusal by an estimate: it may begin
+        ((0.0, True), (1900.0, True)),
+        ((500.0, False), (500.0, False)),
+        ((1e6, False), (1900.0, False)),
+        ((-1.0, False), (-1.0, False)),  # for the world model to refuse
+    ],
+)
+def test_the_world_model_is_told_how_long_a_client_waits(
+    asked: tuple[float, bool], sent: tuple[float, bool]
+) -> None:
+    options = dict(zip(('deadline_ms', 'allow_partial'), asked, strict=True))
+    request = evaluation_request(candidates(), GOAL, 'test', options)
+    read = limit(request, 2.0)
+    assert (request.deadline_ms, request.allow_partial) == sent
+    half = EvaluateCandidates.Response(success=True, costs=[1.0], partial=True, horizon=2)
+    half.latency_ms = 2000.0
+    if asked == (0.0, False):
+        with pytest.raises(QueryError, match='2 of 3 steps') as refused:
+            read(half)
+        assert (refused.value.code, refused.value.needed_ms) == (QueryCode.DEADLINE, 3000.0)
+    else:
+        assert read(half).partial
 
 
 def test_states_and_dreams(client: WorldModelClient) -> None:
@@ -209,11 +328,6 @@ def test_it_may_be_used_by_several_threads(client: WorldModelClient) -> None:
 
 def test_a_coroutine_awaits_answers(robot: Robot, client: WorldModelClient) -> None:
     expected = client.evaluate(candidates(), GOAL, seed=1)
-    client.evaluate_async(candidates(), GOAL)  # the first one finds the service
-    robot.until(
-        lambda: client.evaluate_async(candidates(), GOAL).exception() is None, 'it is there'
-    )
-    robot.spin(0.3)
 
     async def plan() -> tuple[Answer, QueryCode]:
         answer = await client.evaluate_async(candidates(), GOAL, seed=1)

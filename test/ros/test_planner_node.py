@@ -1,20 +1,30 @@
 """The reference planner over real ROS 2: a goal picture in, commands out, in lockstep; refusals;
-cancel.
+cancel; an end while a goal is pursued.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rclpy
 from action_msgs.msg import GoalStatus
+from rclpy.action import ActionClient
+from rclpy.qos import QoSProfile
 from robot import Child
 from wm_ros_msgs.action import ReachGoal
+from wm_ros_msgs.msg import Action, StateHandle
 
-from wm_ros.nodes.judge import Judge, request
+from wm_ros.config import COMMAND_TOPIC
+from wm_ros.messages import stamp_to_ns
+from wm_ros.nodes.judge import SETTLE_FRAMES, Judge, request
+from wm_ros.nodes.planner_client import WorldModelClient
+from wm_ros.nodes.planner_robot import JUMP_NS, CommandInForce
 from wm_ros.nodes.stage import PERIOD_NS, StageTimeout, wait_for
 from wm_ros.sim.goals import Goal, make_goal
 
@@ -51,9 +61,16 @@ def goal(judge: Judge) -> Goal:
     return make_goal('free', 3, judge.stage.table)
 
 
-def outcome(judge: Judge, goal: Any) -> tuple[int, ReachGoal.Result]:
+def rest(judge: Judge, seconds: float) -> None:
+    """Handle events for a while."""
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        judge.spin(0.05)
+
+
+def outcome(judge: Judge, goal: Any, planner: Any = None) -> tuple[int, ReachGoal.Result]:
     """Send a goal that ends without a command; return its status and result."""
-    asked = judge.planner.send_goal_async(goal)
+    asked = (planner or judge.planner).send_goal_async(goal)
     wait_for(asked.done, judge.spin, 10.0, 'the planner')
     done = asked.result().get_result_async()
     wait_for(done.done, judge.spin, 30.0, 'the result')
@@ -65,17 +82,39 @@ def test_a_goal_is_pursued_frame_by_frame_and_the_commands_are_the_searched_ones
 ) -> None:
     judge.play_past(goal)
     shown, start_ns = judge.stage.frames, judge.stage.stamp_ns
+    heard: list[Action] = []
+    searched: list[np.ndarray] = []
+    node, deep = judge.stage, QoSProfile(depth=1000)
+    ears = [
+        node.create_subscription(Action, COMMAND_TOPIC, heard.append, deep),
+        node.create_subscription(
+            ReachGoal.Impl.FeedbackMessage,
+            '/planner/reach_goal/_action/feedback',
+            lambda message: searched.append(np.array(message.feedback.actions)),
+            deep,
+        ),
+    ]
+    wait_for(lambda: node.count_subscribers(COMMAND_TOPIC) >= 4, judge.spin, 10.0, 'own ears')
+    rest(judge, 0.3)
     result = judge.pursue(goal, 'cem', 3)
+    for ear in ears:
+        node.destroy_subscription(ear)
     assert result.success, result.message
     assert 1 <= result.skills <= goal.most_skills
     # Holding still, two rounds and the finalists: 1, 16 and 4 candidates of 14 steps.
     decisions = result.queries // 4
-    assert result.queries == 4 * decisions
+    assert result.queries == 4 * decisions == 4 * len(searched)
     assert decisions in (result.skills, result.skills + 1)
     assert result.candidate_steps == decisions * (1 + 2 * 16 + 4) * 14
-    frames = judge.stage.frames - shown
-    assert frames >= result.skills  # one command a frame, no frame without one
-    assert judge.stage.stamp_ns == start_ns + frames * PERIOD_NS
+    # One command a frame, in the middle between two; the stage's own end the run.
+    given, settling = heard[:-SETTLE_FRAMES], heard[-SETTLE_FRAMES:]
+    since_ns = np.array([stamp_to_ns(command.header.stamp) for command in given]) - start_ns
+    np.testing.assert_array_equal(since_ns, PERIOD_NS * (np.arange(len(given)) + 0.5))
+    values_TA = np.array([command.values for command in given])
+    np.testing.assert_array_equal(values_TA.reshape(-1), np.concatenate(searched))
+    assert all((np.array(command.values) == values_TA[-1]).all() for command in settling)
+    assert judge.stage.frames - shown == len(given) + SETTLE_FRAMES
+    assert judge.stage.stamp_ns == start_ns + (len(given) + SETTLE_FRAMES) * PERIOD_NS
     # It was somewhere else before, and has moved.
     assert goal.distance(judge.stage.state) != pytest.approx(
         goal.distance(make_start(judge, goal)), abs=0.01
@@ -143,12 +182,141 @@ def test_a_second_goal_is_refused_while_one_is_pursued_and_cancel_ends_it(
     wait_for(done.done, judge.spin, 10.0, 'the result')
     assert done.result().status == GoalStatus.STATUS_CANCELED
     assert done.result().result.error_code == CODES.CANCELLED
-    end_s = time.monotonic() + 0.3
-    while time.monotonic() < end_s:
-        judge.spin(0.05)
+    rest(judge, 0.3)
     assert not judge.stage.take_command()  # the robot is left alone
 
 
 def test_waiting_for_what_does_not_come_ends(judge: Judge) -> None:
     with pytest.raises(StageTimeout, match='the moon'):
         wait_for(lambda: False, judge.spin, 0.2, 'the moon')
+
+
+class Second:
+    """A planner beside the first one, with a goal that it pursues in the judge's world.
+
+    Attributes:
+        process: of the node.
+        handle: of the goal.
+        states: kept by the world model for this planner.
+    """
+
+    def __init__(self, judge: Judge, process: Child, handle: Any, client: Any) -> None:
+        self.judge, self.process, self.handle, self.client = judge, process, handle, client
+
+    @property
+    def states(self) -> list[StateHandle]:
+        return [state for state in self.client.states() if state.owner == '/second']
+
+    def searches(self) -> None:
+        """Wait until it is in the midst of a search."""
+        wait_for(lambda: self.states, self.judge.spin, 30.0, 'a decision that begins')
+        rest(self.judge, 1.5)
+        assert self.states, 'it still searches'
+
+
+@contextmanager
+def second_planner(judge: Judge, goal: Goal, log: Path, **parameters: Any) -> Iterator[Second]:
+    """Start it and give it the goal."""
+    stage = judge.stage
+    client = WorldModelClient(stage)
+    remaps = (('__node', 'second'),)
+    action = ActionClient(stage, ReachGoal, '/second/reach_goal')
+    with Child('planner', log, remaps, use_sim_time=True, **parameters) as process:
+        wait_for(action.server_is_ready, judge.spin, 30.0, 'the second planner')
+        wait_for(
+            lambda: stage.commands.get_subscription_count() >= 4, judge.spin, 10.0, 'its ears'
+        )
+        judge.play_past(goal)  # it hears of the model and of the robot
+        nonsense = request(goal, 'luck', 0)
+        wait_for(
+            lambda: outcome(judge, nonsense, action)[1].error_code == CODES.INVALID_GOAL,
+            judge.spin,
+            30.0,
+            'it has heard',
+        )
+        judge.play_past(goal)
+        asked = action.send_goal_async(request(goal, 'cem', 3))
+        wait_for(asked.done, judge.spin, 10.0, 'the second planner')
+        yield Second(judge, process, asked.result(), client)
+    client.close()
+    action.destroy()
+    wait_for(lambda: stage.commands.get_subscription_count() < 4, judge.spin, 30.0, 'its end')
+
+
+LONG_QUERIES = {'candidates': 256, 'rounds': 100}  # each takes seconds, a search takes minutes
+
+
+def test_a_cancel_while_it_searches_is_answered_at_once(
+    judge: Judge, goal: Goal, tmp_path: Path
+) -> None:
+    log = tmp_path / 'log'
+    with second_planner(judge, goal, log, **LONG_QUERIES) as second:
+        second.searches()
+        done = second.handle.get_result_async()
+        begun_s = time.monotonic()
+        second.handle.cancel_goal_async()
+        wait_for(done.done, judge.spin, 10.0, 'the result')
+        assert time.monotonic() - begun_s < 1.5, 'no query is waited for'
+        assert done.result().status == GoalStatus.STATUS_CANCELED
+        assert done.result().result.error_code == CODES.CANCELLED
+        assert (done.result().result.skills, done.result().result.queries) == (0, 0)
+        assert not second.states, 'the fork is given back'
+        rest(judge, 0.3)
+        assert not judge.stage.take_command(), 'the robot holds'
+        assert second.process.stop() == 0 and 'Traceback' not in log.read_text()
+
+
+def test_one_search_asks_about_one_state_while_the_live_one_moves_on(
+    judge: Judge, goal: Goal, tmp_path: Path
+) -> None:
+    log, moved_on = tmp_path / 'log', 3
+    with second_planner(judge, goal, log, candidates=64, rounds=3) as second:
+        wait_for(lambda: second.states, judge.spin, 30.0, 'a decision that begins')
+        (state,) = second.states
+        assert stamp_to_ns(state.stamp) == judge.stage.stamp_ns
+        for _ in range(moved_on):
+            judge.stage.advance()
+            judge.stage.show(judge.stage.command_A)
+            judge.wait_seen()
+        assert [kept.id for kept in second.states] == [state.id], 'the search goes on from there'
+        wait_for(lambda: not second.states, judge.spin, 60.0, 'the end of the decision')
+        wait_for(lambda: 'ms old' in log.read_text(), judge.spin, 5.0, 'what it says of it')
+        age_ms = moved_on * PERIOD_NS // 1_000_000
+        assert f'from a state {age_ms} ms old' in log.read_text()  # the last answer's
+        assert second.process.stop() == 0
+
+
+@pytest.mark.parametrize('moment', ['searching', 'acting'])
+def test_sigint_while_a_goal_is_pursued_ends_both(
+    judge: Judge, goal: Goal, tmp_path: Path, moment: str
+) -> None:
+    log = tmp_path / 'log'
+    given = LONG_QUERIES if moment == 'searching' else {'candidates': 8, 'rounds': 1}
+    with second_planner(judge, goal, log, **given) as second:
+        if moment == 'searching':
+            second.searches()
+        else:  # it waits for the frame that shows its first command in force
+            wait_for(judge.stage.take_command, judge.spin, 30.0, 'a command')
+        done = second.handle.get_result_async()
+        rest(judge, 0.2)
+        assert second.process.stop(timeout_s=6.0) == 0
+        wait_for(done.done, judge.spin, 5.0, 'the result')
+        assert done.result().status == GoalStatus.STATUS_ABORTED
+        assert done.result().result.error_code == CODES.CANCELLED
+        assert not second.states, 'the fork is given back'
+        assert 'Traceback' not in log.read_text() and 'goal given up' in log.read_text()
+
+
+def test_a_late_command_does_not_come_into_force_again() -> None:
+    command, own, others = CommandInForce(), np.zeros(2), np.ones(2)
+    stamp_ns = 5 * JUMP_NS
+    command.put(own, stamp_ns)
+    command.put(own + 1, stamp_ns + PERIOD_NS)
+    command.put(own, stamp_ns)  # the echo of the first
+    assert command.values_A is not None and (command.values_A == own + 1).all()
+    command.put(others + 2, stamp_ns + PERIOD_NS)  # somebody else's: of equal stamps the later
+    assert (command.values_A == others + 2).all()
+    command.put(others, stamp_ns - 2 * JUMP_NS)  # a clock that began anew
+    assert (command.values_A == others).all()
+    command.put(own, stamp_ns - 2 * JUMP_NS + 1)
+    assert (command.values_A == own).all()

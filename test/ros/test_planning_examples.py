@@ -9,6 +9,9 @@ import re
 import runpy
 import subprocess
 import sys
+import threading
+import time
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,14 +19,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rclpy
 from planner import CONTRACT, HIGH_A, LOW_A, A, candidates, picture
 from rclpy.qos import QoSProfile
 from robot import PERIOD_NS, Child, Robot
 from sensor_msgs.msg import Image
-from wm_ros_msgs.msg import Action
+from wm_ros_msgs.msg import Action, Prediction
 
 from wm_ros.config import CAMERA_TOPIC, COMMAND_TOPIC
 from wm_ros.messages import stamp_to_ns
+from wm_ros.nodes import convert
 from wm_ros.nodes.planner_client import goal_image
 from wm_ros.sim.skills import rest_command
 from wm_ros.toy_package import write_toy_package
@@ -203,6 +208,94 @@ def test_mppi_commands_frame_by_frame_and_plans_cycle_by_cycle(world: World) -> 
     assert (values_TA >= LOW_A - 1e-6).all() and (values_TA <= HIGH_A + 1e-6).all()
     planned = [int(steps) for steps in re.findall(r'(\d+) steps, cost', script.log.read_text())]
     assert set(planned) <= set(range(1, module.AHEAD + 1))
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """For examples in this process, that nobody spins: they hear what a test tells them."""
+    rclpy.init()
+    yield
+    rclpy.shutdown()
+
+
+def seen(frame: int, horizon: int = 1) -> Prediction:
+    """What the world model says when it has seen a frame."""
+    stamp_ns = 10**9 + frame * PERIOD_NS
+    return Prediction(source_stamp=convert.ns_to_stamp(stamp_ns), horizon=horizon)
+
+
+@pytest.mark.parametrize('name', EXAMPLES)
+def test_the_command_in_force_is_the_newest_by_its_stamp(alone: None, name: str) -> None:
+    module = example(name)
+    node = module.Chooser() if name == 'choose_trajectory' else module.Controller()
+    first, second = (
+        Action(header=convert.header(10**9 + frame * PERIOD_NS, '')) for frame in (0, 1)
+    )
+    node.hear_command(first)
+    node.hear_command(second)
+    node.hear_command(first)  # a late echo
+    assert node.command is second
+    node.client.close()
+    node.destroy_node()
+
+
+def test_mppi_gives_one_command_per_frame_in_the_middle_between_two(alone: None) -> None:
+    node, given = example('mppi_controller').Controller(), []
+    node.commands = SimpleNamespace(publish=given.append)
+    node.info = SimpleNamespace(rate_hz=25.0)
+    node.todo.extend(np.arange(3.0)[:, None].repeat(A, 1))
+    for frame in range(2):
+        for horizon in (1, 2):  # a frame is told of once for each horizon
+            node.hear_frame(seen(frame, horizon))
+    assert [command.values[0] for command in given] == [0.0, 1.0]
+    stamps = [stamp_to_ns(command.header.stamp) - 10**9 for command in given]
+    assert stamps == [PERIOD_NS // 2, PERIOD_NS + PERIOD_NS // 2]
+    node.client.close()
+    node.destroy_node()
+
+
+def test_mppi_leaves_out_a_plan_that_begins_at_another_frame(alone: None) -> None:
+    module = example('mppi_controller')
+    node, frames, asked = module.Controller(), [0], []
+    node.commands = SimpleNamespace(publish=lambda command: None)
+    names = [entry.name for entry in CONTRACT.entries]
+    node.info = SimpleNamespace(
+        rate_hz=25.0, action_names=names, action_low=LOW_A, action_high=HIGH_A
+    )
+    node.goal = convert.image_message(picture(), convert.header(0, ''))
+    node.command = Action(values=array('f', rest_command()))
+    node.command.header = convert.header(10**9, '')
+
+    def evaluate(actions_KTA: np.ndarray, *_: Any, **__: Any) -> Any:
+        """Two plans of another frame, one that fits, and the end."""
+        asked.append(frames[0])
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        other_ns = (-PERIOD_NS, PERIOD_NS, 0)[len(asked) - 1]
+        return SimpleNamespace(
+            costs_K=np.arange(len(actions_KTA), dtype=np.float32),
+            horizon=actions_KTA.shape[1],
+            state_stamp_ns=node.seen_ns + other_ns,
+        )
+
+    close, node.client.evaluate = node.client.close, evaluate
+
+    def camera() -> None:
+        while len(asked) < 4:
+            frames[0] += 1
+            node.hear_frame(seen(frames[0]))
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=camera)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        node.control()
+    thread.join()
+    left_out, left_out_too, carried_out = np.diff(asked)
+    assert max(left_out, left_out_too) < module.CYCLE // 2, 'it plans again at the next frame'
+    assert carried_out >= module.CYCLE - 1, 'a cycle is on its way'
+    close()
+    node.destroy_node()
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from robot import PERIOD_NS, Child, Robot
 from wm_ros_msgs.srv import DropState, EvaluateCandidates, ForkState, ResetMemory, SaveMemory
 
 from wm_ros.messages import stamp_to_ns
-from wm_ros.nodes.objective_terms import action_limits, smoothness
+from wm_ros.nodes.objective_terms import action_limits, goal_image, smoothness
 from wm_ros.planning.query import QueryCode
 from wm_ros.toy_package import write_toy_package
 
@@ -103,6 +103,54 @@ def test_costs_are_bit_equal_alone_and_beside_the_stream(planner: Planner) -> No
     camera.robot.predicted(camera.stamps[-1])
     predicted = {stamp_to_ns(p.source_stamp) for p in robot.got['prediction']}
     assert len(predicted) >= 0.9 * len(camera.stamps), 'frames are not crowded out'
+
+
+def test_two_planners_at_once_beside_the_stream_get_what_each_asked_for(planner: Planner) -> None:
+    """The other one is a node of its own, with several goals, the best frame of each candidate and
+    frames wanted; the answers of both are what each gets alone.
+    """
+    robot = planner.robot
+    kept = robot.call(ForkState, '/world_model/fork_state', owner='me').handle
+    goals = goal_image([picture(shade) for shade in (0, 20, 40)], over='best')
+    mine = {'state': kept.id, 'seed': 5}
+    theirs = mine | {'objective': [goals, smoothness(0.1)], 'frames_every': 3}
+    theirs |= {'frames_wanted': EvaluateCandidates.Request.FRAMES_BEST}
+    actions_KTA = candidates(CANDIDATES, 8)
+    with Robot('other', publishes=False) as other_robot:
+        other = Planner(other_robot)
+        alone = planner.evaluate(actions_KTA, **mine)
+        other_alone = other.evaluate(actions_KTA[:9], query='alone', **theirs)
+        assert min(other_alone.cost_steps) < 8, 'over best means something'
+        robot.got['prediction'].clear()
+        planner.frames.clear()
+        camera, answers, other_answers = Camera(robot), [], []
+        for number in range(30):
+            asked = planner.ask(actions_KTA, query='mine', **mine)
+            other_asked = other.ask(actions_KTA[:9], query=f'theirs {number}', **theirs)
+
+            def both() -> bool:
+                other_robot.executor.spin_once(timeout_sec=0.0)
+                return asked.done() and other_asked.done()  # noqa: B023
+
+            camera.until(both, 'both answers')
+            answers.append(asked.result())
+            other_answers.append(other_asked.result())
+        assert {costs(answer) for answer in answers} == {costs(alone)}
+        assert {costs(answer) for answer in other_answers} == {costs(other_alone)}
+        steps = {tuple(answer.cost_steps) for answer in other_answers}
+        assert steps == {tuple(other_alone.cost_steps)}
+        wanted = {(f'theirs {n}', other_alone.best, t) for n in range(30) for t in (1, 4, 7)}
+
+        def shown() -> list[tuple[str, int, int]]:
+            other_robot.executor.spin_once(timeout_sec=0.0)
+            return [(f.query, f.candidate, f.step) for f in other.frames if f.query != 'alone']
+
+        camera.until(lambda: len(shown()) >= len(wanted), 'all frames')
+        assert sorted(shown()) == sorted(wanted), 'each once, and none of the other query'
+    camera.robot.predicted(camera.stamps[-1])
+    predicted = {stamp_to_ns(p.source_stamp) for p in robot.got['prediction']}
+    # How many exactly is for the test above: here two planners share the machine with the node.
+    assert len(predicted) >= 0.5 * len(camera.stamps), 'frames are not crowded out'
 
 
 def test_queries_leave_the_live_memory_as_it_is(planner: Planner, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from wm_ros.backends.resolve import resolve_backend
 from wm_ros.contract import StreamContract
-from wm_ros.datatypes import Frame, ResetReason
+from wm_ros.datatypes import Frame, MemoryState, ResetReason
 from wm_ros.feed import ArrivedCommands, ArrivedFrame, Restart
 from wm_ros.memory import NonFiniteError
 from wm_ros.messages import Command
@@ -21,7 +21,8 @@ from wm_ros.nodes import query_jobs, query_queue
 from wm_ros.nodes.inbox import Inbox, Mail
 from wm_ros.nodes.query_jobs import DreamJob, Dreamt, Evaluated, EvaluationJob
 from wm_ros.nodes.query_queue import QueryQueue, Ticket
-from wm_ros.nodes.services import start_of_now
+from wm_ros.nodes.query_states import StateServices
+from wm_ros.nodes.services import current, start_of_now
 from wm_ros.nodes.session import Outcome, Session
 from wm_ros.nodes.statistics import Statistics
 from wm_ros.nodes.worker import Worker
@@ -29,6 +30,7 @@ from wm_ros.planning.effort import KINDS
 from wm_ros.planning.evaluator import Evaluator
 from wm_ros.planning.objectives import Smoothness
 from wm_ros.planning.query import FramesWanted, Limits, Query, QueryCode, QueryError, Start
+from wm_ros.planning.states import StateStore
 from wm_ros.toy_package import write_toy_package
 from wm_ros.world_model import WorldModel
 
@@ -363,7 +365,9 @@ def test_the_frame_goes_first(model: WorldModel, clock: Clock) -> None:
     assert order == ['unit'] * 5 + ['frame'] + ['unit'] * 7
 
 
-def test_now_is_the_newest_step_with_its_command(model: WorldModel) -> None:
+def test_now_is_the_newest_step_with_its_command(
+    model: WorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inbox = Inbox()
     session = Session(
         model,
@@ -393,5 +397,52 @@ def test_now_is_the_newest_step_with_its_command(model: WorldModel) -> None:
         np.testing.assert_array_equal(start.latched_A, CONTRACT.normalise(values_A))
     inbox.put(Restart(ResetReason.SERVICE))
     assert nothing(), 'asked for, not taken yet'
-    session.put(inbox.take(0.0))
+    assert current(session, inbox).frames == 0
+    mail = inbox.take(0.0)
+    assert nothing(), 'on its way from one to the other'
+    assert current(session, inbox).frames == 0
+    session.put(mail)
     assert nothing(), 'taken, not begun yet'
+    seen: list[bool] = []
+    reset = model.reset
+
+    def meanwhile(*args: int) -> MemoryState:
+        if seen:  # not in the questions of this function itself
+            return reset(*args)
+        seen.append(True)
+        seen.append(nothing() and current(session, inbox).frames == 0)
+        return reset(*args)
+
+    monkeypatch.setattr(model, 'reset', meanwhile)
+    stamp_ns = 10**18 + 2 * CONTRACT.period_ns
+    frame = Frame(np.zeros((64, 64, 3), np.uint8), stamp_ns, 'cam')
+    command = ArrivedCommands(0, (Command(low_A, stamp_ns),), stamp_ns)
+    session.put(Mail(ArrivedFrame(frame, stamp_ns, (64, 64)), 0, (command,)))
+    assert len(list(session.advance(2 * CONTRACT.period_ns))) == 1
+    assert seen == [True, True], 'just beginning'
+    assert start_of_now(session, inbox).memory.frames == 1
+
+
+@pytest.mark.parametrize('close_first', [True, False])
+def test_a_dream_that_ends_while_the_node_is_deactivated_leaves_no_state(
+    model: WorldModel, monkeypatch: pytest.MonkeyPatch, close_first: bool
+) -> None:
+    store = StateStore(2**20)
+    states, keep = StateServices(SimpleNamespace(), store), store.keep
+    start = Start(model.reset(), None)
+    states.open(lambda: start)
+    assert states.keep_dream(start, 'me', 0.0) == len(store) == 1, 'else it is kept'
+
+    def meanwhile(*args: Any) -> Any:
+        if close_first:
+            states.close()
+        handle = keep(*args)
+        if not close_first:
+            states.close()
+        return handle
+
+    monkeypatch.setattr(store, 'keep', meanwhile)
+    with pytest.raises(QueryError) as refused:
+        states.keep_dream(start, 'me', 0.0)
+    assert refused.value.code is QueryCode.NOT_ACTIVE
+    assert (len(store), store.nbytes) == (0, 0)

@@ -36,7 +36,7 @@ class Plan:
     """What is measured.
 
     Attributes:
-        draws: M; the calibration holds for queries with as many draws and for no others.
+        draws: M of the fit; it goes into the manifest (see `manifest_planning.Calibration`).
         every: frames from one anchor to the next.
         seed: of the noise, and of the first anchor of every bag.
         horizons: frames ahead of the anchor at which samples are taken, rising.

@@ -1,7 +1,7 @@
 """`wm calibrate`: a package's uncertainty fitted and judged on held-out bags, for people to see.
 
 In: a package and bags. Out: a table, `calibration.json`, `reliability.png` and, where asked for,
-the calibration in the package's manifest.
+the calibration and the bar of goal pictures in the package's manifest.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from wm_ros.contract import StreamContract, find_contract
 from wm_ros.evaluation import machine
 from wm_ros.evaluation.calibration import Plan, calibrate, check_bags
 from wm_ros.evaluation.calibration_diagram import draw
+from wm_ros.evaluation.calibration_goals import goal_bar
 from wm_ros.evaluation.calibration_scores import Outcome, Score, part_of
 from wm_ros.manifest import Calibration, Manifest
 from wm_ros.model_package import MANIFEST, ModelPackage, PackageError, find_package
@@ -95,6 +96,7 @@ def run(
 
     began_s = time.monotonic()
     outcome = calibrate(model, streams, bags, plan, told)
+    goals = goal_bar(model, streams, bags, plan.every)
     figures = {
         'command': command,
         'commit': machine.commit(),
@@ -106,15 +108,16 @@ def run(
         'plan': asdict(plan),
         'bags': listed,
         **figures_of(outcome),
+        'goals': asdict(goals),
     }
     (out / JSON).write_text(json.dumps(figures, indent=1, allow_nan=False) + '\n')
     (out / PNG).write_bytes(draw(outcome, f'{package.name}, {figures["engine"]}'))
     console.print(table(outcome))
-    for line in notes(outcome):
+    for line in (*notes(outcome), str(goals)):
         _say(console, line)
     _say(console, f'look at {out / PNG}; all figures: {out / JSON}')
     if write:
-        write_calibration(package, outcome.calibration)
+        write_calibration(package, outcome.calibration, goals.goal_db)
         _say(
             console,
             f'written to {package.path / MANIFEST}: it names the package anew, so memories saved '
@@ -187,8 +190,9 @@ def check_writable(package: ModelPackage) -> None:
         raise PackageError(f'{place} cannot be written to; leave --write away or use a copy')
 
 
-def write_calibration(package: ModelPackage, calibration: Calibration) -> None:
-    """Put a calibration into the manifest, whole or not at all; nothing else in it changes.
+def write_calibration(package: ModelPackage, calibration: Calibration, goal_db: float) -> None:
+    """Put a calibration and the bar of goal pictures into the manifest, whole or not at all;
+    nothing else in it changes.
 
     Raises:
         PackageError: as `check_writable`, or the manifest is no longer the one that was loaded.
@@ -202,7 +206,7 @@ def write_calibration(package: ModelPackage, calibration: Calibration) -> None:
             f'{place} changed while it was calibrated: the calibration is of another model'
         )
     values = json.loads(raw)
-    values['planning']['uncertainty'] = calibration.to_dict()
+    values['planning'] |= {'uncertainty': calibration.to_dict(), 'goal_db': goal_db}
     Manifest.from_dict(values)  # what a robot would refuse is not written
     beside = place.with_name(f'.{place.name}.{os.getpid()}')
     try:

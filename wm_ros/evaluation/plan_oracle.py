@@ -16,7 +16,8 @@ from rich.console import Console
 
 from wm_ros.backends.resolve import resolve_backend
 from wm_ros.config import PlannerConfig
-from wm_ros.datatypes import FloatArray
+from wm_ros.datatypes import FloatArray, ImageArray
+from wm_ros.evaluation.plan_kept import Kept
 from wm_ros.evaluation.plan_results import Episode
 from wm_ros.evaluation.subject import encode_all
 from wm_ros.model_package import ModelPackage
@@ -31,10 +32,7 @@ from wm_ros.sim.skills import SPACES
 from wm_ros.sim.world import WorldState
 from wm_ros.world_model import WorldModel
 
-# As hard as the planner node searches; draws mean nothing here.
-KNOBS = PlannerConfig()
-CANDIDATES = KNOBS.candidates
-EFFORT = Effort(KNOBS.rounds, KNOBS.finalists, 1, 1, KNOBS.margin)
+HOLD, ORACLE = 'hold_still', 'oracle'
 
 
 def true_price(
@@ -52,16 +50,22 @@ def true_price(
     def price(actions_KTA: FloatArray, seed: int, draws: int) -> Priced:
         state = table.state()
         every = goal.over == BEST
-        pictures = []
+        # Arms that have arrived stand still: one picture for every state that is met.
+        pictures, places = list[ImageArray](), dict[bytes, int]()
+        order = list[int]()
         for actions_TA in actions_KTA:
             table.restore(state)
             table.step(command_A)
             for t, action_A in enumerate(actions_TA):
                 table.step(action_A)
                 if every or t == len(actions_TA) - 1:
-                    pictures.append(table.render())
+                    met = table.state().tobytes()
+                    if met not in places:
+                        places[met] = len(pictures)
+                        pictures.append(table.render())
+                    order.append(places[met])
         table.restore(state)
-        latents = encode_all(model, np.stack(pictures))
+        latents = encode_all(model, np.stack(pictures))[order]
         count, steps = actions_KTA.shape[:2]
         latents_KMTCHW = latents.reshape(count, 1, -1, *latents.shape[1:])
         outlook = Outlook(actions_KTA, latents_KMTCHW, None)
@@ -118,61 +122,71 @@ def pursue_truly(
     return table.world_state, choices
 
 
-def run_beside(package: str, goals: Sequence[tuple[str, int]]) -> list[Episode]:
+def effort_of(knobs: PlannerConfig) -> Effort:
+    """Return how hard the planner node searches; noise draws mean nothing to a simulator."""
+    return Effort(knobs.rounds, knobs.finalists, 1, 1, knobs.margin)
+
+
+def run_beside(
+    package: str, goals: Sequence[tuple[str, int]], knobs: PlannerConfig, kept: Kept
+) -> None:
     """Pursue goals by holding still, and by searching with the simulator.
 
     Args:
         package: directory; its tokenizer makes the goal's latents.
         goals: task and number of each.
+        knobs: of the planner node, which searches as hard.
+        kept: takes every episode as soon as it has ended.
     """
-    loaded, console, episodes = ModelPackage.load(package), Console(), list[Episode]()
-    model, effort = WorldModel(loaded, resolve_backend('auto', loaded)), EFFORT
+    loaded, console = ModelPackage.load(package), Console()
+    model = WorldModel(loaded, resolve_backend('auto', loaded))
     with TableTop(SimConfig(image_size=loaded.model.image_size)) as table:
         for task, number in goals:
             goal = make_goal(task, number, table)
-            table.reset(goal.layout)
-            for action_A in goal.past_TA:
-                table.step(action_A)
-            before, start = table.render(), table.world_state
-            far, reached = goal.distance(start), goal.reached(start)
-            episodes.append(
-                Episode(
-                    task,
-                    number,
-                    'hold_still',
-                    reached,
-                    far,
-                    far,
-                    0,
-                    0,
-                    0,
-                    0.0,
-                    before,
-                    before,
-                    goal.pictures_GHWC,
-                )
-            )
-            region = None if goal.region is None else Region(*goal.region)
-            pictures = GoalPictures(goal.pictures_GHWC, region=region, over=goal.over)
-            started_s = time.monotonic()
-            state, choices = pursue_truly(
-                table, model, goal, pictures.encoded(model), effort, CANDIDATES, number
-            )
-            episode = Episode(
-                task,
-                number,
-                'oracle',
-                goal.reached(state),
-                far,
-                goal.distance(state),
-                sum(len(choice.actions_TA) > 0 for choice in choices),
-                sum(choice.queries for choice in choices),
-                sum(choice.candidate_steps for choice in choices),
-                time.monotonic() - started_s,
-                before,
-                table.render(),
-                goal.pictures_GHWC,
-            )
+            kept.add(hold_still(table, goal))
+            episode = oracle(table, model, goal, knobs)
+            kept.add(episode)
             console.print(episode.line(), highlight=False, soft_wrap=True)
-            episodes.append(episode)
-    return episodes
+
+
+def hold_still(table: TableTop, goal: Goal) -> Episode:
+    """Return how a goal ends where nobody moves. The table stands at the goal's start then."""
+    table.reset(goal.layout)
+    for action_A in goal.past_TA:
+        table.step(action_A)
+    now_HWC, far = table.render(), goal.distance(table.world_state)
+    reached = goal.reached(table.world_state)
+    ends = (reached, far, far, 0, 0, 0, 0.0, now_HWC, now_HWC, goal.pictures_GHWC)
+    return Episode(goal.task, goal.number, HOLD, *ends)
+
+
+def oracle(table: TableTop, model: WorldModel, goal: Goal, knobs: PlannerConfig) -> Episode:
+    """Return how a goal ends where the search asks the simulator."""
+    before = hold_still(table, goal)
+    region = None if goal.region is None else Region(*goal.region)
+    pictures = GoalPictures(goal.pictures_GHWC, region=region, over=goal.over)
+    started_s = time.monotonic()
+    state, choices = pursue_truly(
+        table,
+        model,
+        goal,
+        pictures.encoded(model),
+        effort_of(knobs),
+        knobs.candidates,
+        goal.number,
+    )
+    return Episode(
+        goal.task,
+        goal.number,
+        ORACLE,
+        goal.reached(state),
+        before.start,
+        goal.distance(state),
+        sum(len(choice.actions_TA) > 0 for choice in choices),
+        sum(choice.queries for choice in choices),
+        sum(choice.candidate_steps for choice in choices),
+        time.monotonic() - started_s,
+        before.before_HWC,
+        table.render(),
+        goal.pictures_GHWC,
+    )

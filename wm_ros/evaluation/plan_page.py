@@ -12,7 +12,7 @@ from wm_ros.datatypes import ImageArray
 from wm_ros.evaluation import page
 from wm_ros.evaluation.gate import Gate
 from wm_ros.evaluation.pictures import html_image, png, sheet
-from wm_ros.evaluation.plan_results import Episode
+from wm_ros.evaluation.plan_results import Episode, cells
 
 ORDER = ('cem', 'mppi', 'ttt', 'none', 'random', 'hold_still', 'oracle')
 SIDE_PX = 128
@@ -46,7 +46,9 @@ def page_of(
             }
         ),
         '<h2>Share of goals reached</h2>',
-        _success_table(summary['success'], episodes),
+        _success_table(cells(episodes)),
+        '<h2>Queries beside the stream</h2>',
+        _load_table(summary['queries_by_size']),
         '<h2>Gates</h2>',
         page.table({one.name: one.text for one in found}),
     ]
@@ -57,18 +59,40 @@ def page_of(
     return page.page('Planning with the world model', parts)
 
 
-def _success_table(success: Mapping[str, Mapping[str, float]], episodes: Sequence[Episode]) -> str:
-    planners = [name for name in ORDER if any(name in shares for shares in success.values())]
-    head = ''.join(f'<th>{name}</th>' for name in planners)
+def _success_table(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Share by task and planner, its 95 % interval, how many goals."""
+    planners = [name for name in ORDER if any(name in row for row in found.values())]
+    rows = [
+        [task, *(_share(row[name]) if name in row else '' for name in planners)]
+        for task, row in found.items()
+    ]
+    return _grid(['', *planners], rows)
+
+
+def _share(cell: Mapping[str, Any]) -> str:
+    return (
+        f'{cell["share"]:.0%} ({cell["low"]:.0%} to {cell["high"]:.0%}), '
+        f'{cell["reached"]} of {cell["episodes"]}'
+    )
+
+
+def _load_table(sizes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Rate and times by K and T; where there are few answers the largest time stands for p99."""
     rows = []
-    for task, shares in success.items():
-        goals = len({e.number for e in episodes if e.task == task})
-        cells = ''.join(
-            f'<td class="number">{shares[name]:.0%}</td>' if name in shares else '<td></td>'
-            for name in planners
-        )
-        rows.append(f'<tr><td>{html.escape(task)} ({goals} goals)</td>{cells}</tr>')
-    return f'<table><tr><th></th>{head}</tr>{"".join(rows)}</table>'
+    for size, load in sizes.items():
+        took = load['query_ms']
+        longest = f'{took["p99"]:,.0f}' if 'p99' in took else f'max {took["max"]:,.0f}'
+        rate = f'{load["candidate_steps_per_s"]:,.0f}'
+        rows.append([size, rate, f'{took["p50"]:,.0f}', longest, f'{load["queries"]}'])
+    head = ['candidates, steps', 'candidate steps/s', 'p50, ms', 'p99, ms', 'queries']
+    return _grid(head, rows)
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
+        return f'<tr>{"".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)}</tr>'
+
+    return f'<table>{row(head, "th")}{"".join(row(cells, "td") for cells in rows)}</table>'
 
 
 def _goal(title: str, episodes: Mapping[str, Episode]) -> list[str]:

@@ -26,7 +26,7 @@ def model_info(loaded: Loaded, head: Header) -> ModelInfo:
     """Return the latched description of the loaded model."""
     package, contract = loaded.model.package, loaded.contract
     manifest = package.manifest
-    limits_A2 = contract.limits_A2
+    limits_A2, uncertainty = contract.limits_A2, manifest.planning.uncertainty
     return ModelInfo(
         header=head,
         name=package.name,
@@ -43,6 +43,7 @@ def model_info(loaded: Loaded, head: Header) -> ModelInfo:
         action_high=convert.float_array(limits_A2[:, 1]),
         sampler_steps=len(package.sampler.steps),
         sampler_noise=package.sampler.noise,
+        calibrated_draws=0 if uncertainty is None else uncertainty.draws,
         state_bytes=manifest.state_bytes,
         licence=manifest.licence,
         provenance_command=manifest.provenance.command,

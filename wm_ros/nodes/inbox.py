@@ -53,6 +53,7 @@ class Inbox:
     )
     _dropped_ns: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_QUEUED))
     _restart: Restart | None = None
+    _newest_restart: Restart | None = None
     _woken: bool = False
     _closed: bool = False
 
@@ -70,16 +71,16 @@ class Inbox:
                     self._dropped_ns.append(self._frame.frame.stamp_ns)
                 self._frame, self._monotonic_ns = arrival, monotonic_ns
             elif isinstance(arrival, Restart):
-                self._restart = arrival
+                self._restart = self._newest_restart = arrival
             else:
                 self.dropped_queued += len(self._queued) == MOST_QUEUED
                 self._queued.append(arrival)
             self._ready.notify()
 
     @property
-    def restart(self) -> Restart | None:
-        """The restart that has been asked for and not taken yet."""
-        return self._restart
+    def newest_restart(self) -> Restart | None:
+        """The restart that was asked for last, taken or not: `Session.taken` tells which."""
+        return self._newest_restart
 
     def wake(self) -> None:
         """Wake the taker once: there is other work."""

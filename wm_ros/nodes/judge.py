@@ -5,6 +5,7 @@ what it commands, and says where that ended.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
@@ -22,13 +23,19 @@ SETTLE_FRAMES = 3
 
 
 class Judge:
-    """The robot, and who asks the planner; one process, one executor."""
+    """The robot, and who asks the planner; one process, one executor.
 
-    def __init__(self, image_size: int) -> None:
+    Args:
+        image_size: side of the picture, px.
+        check: called while it waits; raises where there is nobody left to wait for.
+    """
+
+    def __init__(self, image_size: int, check: Callable[[], None] = lambda: None) -> None:
         self.stage = Stage(image_size)
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.stage)
         self.seen_ns = 0
+        self._check = check
         self.stage.create_subscription(
             Prediction, '/world_model/prediction', self.receive, QoSProfile(depth=10)
         )
@@ -39,7 +46,8 @@ class Judge:
         self.seen_ns = stamp_to_ns(message.source_stamp)
 
     def spin(self, timeout_s: float) -> None:
-        """Handle one event."""
+        """Handle one event; raises what `check` raises."""
+        self._check()
         self.executor.spin_once(timeout_sec=timeout_s)
 
     def wait_seen(self, timeout_s: float = FRAME_S) -> None:

@@ -6,6 +6,7 @@ Axes: A action, G goals, H W pixels, C channels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ from wm_ros_msgs.msg import ObjectiveTerm
 
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import FloatArray, ImageArray
+from wm_ros.messages import raw_image
 from wm_ros.planning.errors import QueryCode, QueryError
 from wm_ros.planning.goals import GoalPictures, Region, Term
-from wm_ros.planning.objectives import LAST, ActionLimits, Reward, Smoothness
-from wm_ros.preprocess import crop_resize, decode_raw
+from wm_ros.planning.objectives import LAST, ActionLimits, Reward, Smoothness, check_over
+from wm_ros.planning.query import Limits
+from wm_ros.preprocess import crop_box, crop_resize
 from wm_ros.rejection import RejectedInput
+from wm_ros.sources import CropBox
 
 GOAL_FIELDS = ('goals', 'over')
 FIELDS = {
@@ -27,6 +31,36 @@ FIELDS = {
     ObjectiveTerm.ACTION_LIMITS: ('low', 'high'),
     ObjectiveTerm.REWARD: (),
 }
+
+
+def terms(
+    messages: Sequence[ObjectiveTerm], contract: StreamContract, limits: Limits
+) -> tuple[Term, ...]:
+    """Return the terms of an objective. Pictures are decoded in the caller's thread, so how many
+    and how large they are is looked at first.
+
+    Raises:
+        QueryError: INVALID_OBJECTIVE, INVALID_GOAL or NOT_FINITE.
+    """
+    if len(messages) > limits.terms:
+        raise QueryError(
+            QueryCode.INVALID_OBJECTIVE,
+            f'{len(messages)} objective terms: at most {limits.terms}',
+        )
+    for message in messages:
+        if len(message.goals) > limits.goals:
+            raise QueryError(
+                QueryCode.INVALID_GOAL,
+                f'{message.kind}: {len(message.goals)} goal pictures, at most {limits.goals}',
+            )
+    pixels = sum(goal.height * goal.width for message in messages for goal in message.goals)
+    if pixels > limits.goal_pixels:
+        raise QueryError(
+            QueryCode.INVALID_GOAL,
+            f'goal pictures of {pixels} px in all: at most {limits.goal_pixels}; send them in '
+            "the model's size",
+        )
+    return tuple([term(message, contract) for message in messages])
 
 
 def term(message: ObjectiveTerm, contract: StreamContract) -> Term:
@@ -67,25 +101,25 @@ def term(message: ObjectiveTerm, contract: StreamContract) -> Term:
 
 
 def _limits(values: Any, default_A: Any, contract: StreamContract) -> FloatArray:
-    values_A = np.asarray(values if len(values) else default_A, np.float64)
-    if values_A.size != contract.action_width:
+    if len(values) not in (0, contract.action_width):
         raise QueryError(
             QueryCode.INVALID_OBJECTIVE,
-            f'action_limits: {values_A.size} limits, contract {contract.name} has '
+            f'action_limits: {len(values)} limits, contract {contract.name} has '
             f'{contract.action_width} action entries',
         )
+    values_A = np.asarray(values if len(values) else default_A, np.float64)
     if not np.isfinite(values_A).all():
         raise QueryError(QueryCode.NOT_FINITE, 'action_limits: a limit is not finite')
     return contract.normalise(values_A)
 
 
 def _goal(message: ObjectiveTerm, contract: StreamContract) -> Term:
-    pictures = [_picture(index, goal) for index, goal in enumerate(message.goals)]
-    if not pictures:
+    if not message.goals:
         raise QueryError(QueryCode.INVALID_GOAL, f'{message.kind}: no goal picture')
+    check_over(message.over or LAST)
     size = contract.image_size
-    sides = {picture_HWC.shape[:2] for picture_HWC in pictures}
-    height, width = pictures[0].shape[:2]
+    sides = {(goal.height, goal.width) for goal in message.goals}
+    height, width = message.goals[0].height, message.goals[0].width
     crop = None if (height, width) == (size, size) else contract.camera.crop
     if len(sides) > 1:
         raise QueryError(QueryCode.INVALID_GOAL, f'goal pictures of {len(sides)} sizes')
@@ -95,7 +129,7 @@ def _goal(message: ObjectiveTerm, contract: StreamContract) -> Term:
             f'goals of {width} x {height} px: expected {size} x {size} px or larger',
         )
     try:
-        images_GHWC = np.stack([crop_resize(picture, crop, size) for picture in pictures])
+        crop_box(height, width, crop)
     except RejectedInput as error:
         raise QueryError(QueryCode.INVALID_GOAL, error.detail) from error
     region = None
@@ -111,20 +145,16 @@ def _goal(message: ObjectiveTerm, contract: StreamContract) -> Term:
             crop=crop,
             size=size,
         )
+    images_GHWC = np.stack(
+        [_picture(index, goal, crop, size) for index, goal in enumerate(message.goals)]
+    )
     return GoalPictures(
         images_GHWC, message.weight, region, over=message.over or LAST, name=message.kind
     )
 
 
-def _picture(index: int, message: Any) -> ImageArray:
+def _picture(index: int, message: Any, crop: CropBox | None, size: int) -> ImageArray:
     try:
-        return decode_raw(
-            message.data,
-            message.height,
-            message.width,
-            message.step,
-            message.encoding,
-            bool(message.is_bigendian),
-        )
+        return crop_resize(raw_image(message), crop, size)
     except RejectedInput as error:
         raise QueryError(QueryCode.INVALID_GOAL, f'goal {index}: {error.detail}') from error

@@ -1,191 +1,82 @@
 """`make demo-plan`, `make bench-plan`: goal pictures reached closed loop, in numbers and pictures.
 
-World model and planner are processes of their own; this one is the robot (the table-top in
-lockstep, `stage.py`) and the judge. The planner sees pictures and costs only. Beside it: the same
-planner with as many random candidates and no search, holding still, and the same search with the
-simulator
-in the place of the model. `memory` goals are asked of `ttt` and of `none`.
+World model and planner are processes of their own (`plan_goals.py`). The planner sees pictures and
+costs only. Beside it: the same planner with as many random candidates and no search, holding
+still, and the same search with the simulator in the place of the model. `memory` goals are asked
+of `ttt` and of `none`.
 
-Then, on the real clock: how many candidate steps a second the node answers and what that does to
-the camera's stream (`plan_load.py`).
+Before that, on the real clock: how many candidate steps a second the node answers and what that
+does to the camera's stream (`plan_load.py`).
+
+What is finished is kept in `kept/`: a second call goes on where the first was cut, unless
+packages, code or the planner's settings have changed. `--fresh` begins anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import rclpy
-from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 
+from wm_ros.config import PlannerConfig
 from wm_ros.evaluation import gate, machine, plan_page
-from wm_ros.evaluation.plan_oracle import run_beside
-from wm_ros.evaluation.plan_results import Episode, gates, success, write
-from wm_ros.model_package import ModelPackage, PackageError, find_package
+from wm_ros.evaluation.plan_kept import Kept
+from wm_ros.evaluation.plan_oracle import HOLD
+from wm_ros.evaluation.plan_results import cells, gates, success, write
+from wm_ros.model_package import ModelPackage, PackageError
 from wm_ros.nodes import plan_load
-from wm_ros.nodes.judge import Judge
-from wm_ros.nodes.processes import NodeProcess, ProcessFailed, private_domain
-from wm_ros.nodes.stage import StageTimeout
-from wm_ros.sim.goals import make_goal
+from wm_ros.nodes.plan_agenda import WIDTH, Bench, collect, jobs_of
+from wm_ros.nodes.plan_jobs import JobFailed, ended_by_signal, run_side_by_side
+from wm_ros.nodes.processes import ProcessFailed
+from wm_ros.planning.errors import QueryError
+from wm_ros.sim.goals import TASKS
 
 DEMO = {'free': 4, 'push': 4, 'memory': 2}
 BENCH = {'free': 15, 'push': 15, 'memory': 20}
-SEARCHES = {'free': ('cem', 'mppi', 'random'), 'push': ('cem', 'mppi', 'random')}
-DEMO_SEARCHES = ('cem', 'random')
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What to run: goals per task from number `first` on, searches per task, where to write;
-    `without` is the package without a long memory.
-    """
-
-    out: Path
-    package: str
-    without: str
-    goals: Mapping[str, int]
-    first: int
-    searches: Mapping[str, Sequence[str]]
-    load_s: float
-
-
-@dataclass(frozen=True)
-class Part:
-    """Goals of one task, each pursued with every search; `label` names the planner where there is
-    one search.
-    """
-
-    task: str
-    count: int
-    first: int
-    searches: tuple[str, ...]
-    label: str = ''
-
-
-def run_part(judge: Judge, part: Part, console: Console) -> list[Episode]:
-    """Pursue the goals of one part.
-
-    Raises:
-        ProcessFailed: the planner gave a goal up.
-    """
-    episodes = []
-    for number in range(part.first, part.first + part.count):
-        goal = make_goal(part.task, number, judge.stage.table)
-        for search in part.searches:
-            judge.play_past(goal)
-            before, started_s = judge.stage.picture(), time.monotonic()
-            start_m = goal.distance(judge.stage.state)
-            result = judge.pursue(goal, search, goal.number)
-            if not result.success:
-                raise ProcessFailed(
-                    f'the planner gave up {goal.task} {goal.number}: '
-                    f'{result.error_code} {result.message}'
-                )
-            state = judge.stage.state
-            episode = Episode(
-                goal.task,
-                goal.number,
-                part.label or search,
-                goal.reached(state),
-                start_m,
-                goal.distance(state),
-                result.skills,
-                result.queries,
-                result.candidate_steps,
-                time.monotonic() - started_s,
-                before,
-                judge.stage.picture(),
-                goal.pictures_GHWC,
-            )
-            console.print(episode.line(), highlight=False, soft_wrap=True)
-            episodes.append(episode)
-    return episodes
-
-
-def run_ros(package: str, parts: Sequence[Part], logs: Path) -> list[Episode]:
-    """Start world model and planner on a domain of their own and pursue goals with them.
-
-    Raises:
-        ProcessFailed, StageTimeout: a part of it fails.
-    """
-    loaded, console = ModelPackage.load(package), Console()
-    episodes = []
-    with private_domain() as environment, ExitStack() as stack:
-        os.environ.update(environment)
-        nodes = [
-            stack.enter_context(NodeProcess(node, logs / f'{node}.log', environment, given))
-            for node, given in (
-                ('world_model', {'package': package, 'use_sim_time': True}),
-                ('planner', {'use_sim_time': True}),
-            )
-        ]
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        judge = Judge(loaded.model.image_size)
-        try:
-            judge.ready()
-            for part in parts:
-                episodes += run_part(judge, part, console)
-        finally:
-            judge.close()
-            rclpy.try_shutdown()
-            for node in nodes:
-                node.check()
-        for node in reversed(nodes):
-            node.stop()
-    return episodes
-
-
-def pursue_all(bench: Bench) -> list[Episode]:
-    """Pursue every goal with every planner. What does not touch each other runs side by side:
-    lockstep does not care how long anything takes.
-    """
-    path = str(find_package(bench.package))
-    without = str(find_package(bench.without)) if bench.goals.get('memory') else ''
-    memory = Part('memory', bench.goals.get('memory', 0), bench.first, ('cem',), 'ttt')
-    runs: dict[str, list[Part]] = {}
-    for task, searches in bench.searches.items():
-        for search in searches:
-            part = Part(task, bench.goals[task], bench.first, (search,))
-            runs.setdefault(search, []).append(part)
-    beside = [(task, bench.first + i) for task, count in bench.goals.items() for i in range(count)]
-    with ProcessPoolExecutor(2, mp_context=get_context('spawn')) as pool:
-        jobs = [
-            pool.submit(run_ros, path, parts, bench.out / 'logs' / search)
-            for search, parts in runs.items()
-        ]
-        jobs.append(pool.submit(run_beside, path, beside))
-        if memory.count:
-            for package, part in ((path, memory), (without, replace(memory, label='none'))):
-                logs = bench.out / 'logs' / part.label
-                jobs.append(pool.submit(run_ros, package, [part], logs))
-        return [episode for job in jobs for episode in job.result()]
+SEARCHES, DEMO_SEARCHES = ('cem', 'mppi', 'random'), ('cem', 'random')
+# What `--planner` may change: how hard it searches, and so does the oracle.
+KNOBS = {'candidates': int, 'rounds': int, 'finalists': int, 'final_draws': int, 'margin': float}
 
 
 def run(bench: Bench, console: Console) -> int:
-    """Run everything, write summary and report; return the exit status: 2 for a missed gate."""
+    """Run what is left, write summary and report; return the exit status: 2 for a missed gate.
+
+    Raises:
+        JobFailed, ProcessFailed: something failed; the rest was ended.
+    """
+    begun_s = time.monotonic()
     bench.out.mkdir(parents=True, exist_ok=True)
     for name in ('summary.json', 'report.html'):
         (bench.out / name).unlink(missing_ok=True)
-    package = ModelPackage.load(find_package(bench.package))
-    load = plan_load.measure(bench.out, str(package.path), bench.load_s, console)
-    episodes = pursue_all(bench)
+    package = ModelPackage.load(bench.paths['ttt'])
+    made_of = bench.made_of
+    kept = Kept.open(bench.out / 'kept', made_of, bench.fresh)
+    earlier = len(collect(bench, kept))
+    if earlier:
+        text = f'{earlier} episodes of an earlier call are kept (ARGS=--fresh begins anew)'
+        console.print(text, highlight=False)
+    load = kept.load(bench.load_s)
+    if load is None:
+        load = plan_load.measure(bench.out, str(package.path), bench.load_s, console)
+        kept.add_load(bench.load_s, load)
+    run_side_by_side(jobs_of(bench, kept), WIDTH)
+    episodes = collect(bench, kept)
     summary = {
         'success': success(episodes),
-        'episodes': sum(episode.planner != 'hold_still' for episode in episodes),
+        'cells': cells(episodes),
+        'episodes': sum(episode.planner != HOLD for episode in episodes),
+        'episodes_of_earlier_calls': earlier,
+        'wall_s': round(time.monotonic() - begun_s, 1),
         **load,
         'goals': dict(bench.goals),
         'first_goal': bench.first,
         'package': package.name,
+        'made_of': made_of,
         'provenance': package.manifest.provenance.to_dict(),
         'machine': machine.describe(),
     }
@@ -200,17 +91,21 @@ def show(
     summary: Mapping[str, Any], found: Sequence[gate.Gate], out: Path, console: Console
 ) -> None:
     """Print success by task and planner, the gates, and where to look."""
-    for task, shares in summary['success'].items():
-        text = ', '.join(f'{planner} {share:.0%}' for planner, share in shares.items())
-        console.print(f'{task}: {text}', highlight=False)
+    for task, planners in summary['cells'].items():
+        text = ', '.join(
+            f'{planner} {cell["reached"]} of {cell["episodes"]} '
+            f'({cell["low"]:.0%} to {cell["high"]:.0%})'
+            for planner, cell in planners.items()
+        )
+        console.print(f'{task}: {text}', highlight=False, soft_wrap=True)
     gate.show(found, console)
     console.print(f'  {out / "report.html"}\n  {out / "summary.json"}', highlight=False)
     if missed := gate.missed(found):
         console.print(f'gates missed: {"; ".join(missed)}', style='red', soft_wrap=True)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the bench; exit status 1 when a part is missing or a process fails, 2 for a gate."""
+def parse(arguments: list[str] | None) -> Bench:
+    """Return what the command line asks for; it ends the program where it makes no sense."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -219,17 +114,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--without', default='tabletop_small_none', help='without a long memory')
     parser.add_argument('--demo', action='store_true', help='10 goals, one search')
     parser.add_argument('--goals', default='', help='other numbers of goals: free=4,push=4')
+    parser.add_argument('--searches', default='', help='other searches: cem,mppi,random')
     parser.add_argument('--first', type=int, default=100, help='number of the first goal')
     parser.add_argument('--load-s', type=float, default=20.0, help='length of the load test')
+    parser.add_argument('--planner', default='', help='its parameters: candidates=32,rounds=2')
+    parser.add_argument('--fresh', action='store_true', help='forget what was finished earlier')
     given = parser.parse_args(arguments)
-    goals = DEMO if given.demo else BENCH
-    if given.goals:
-        pairs = (pair.split('=') for pair in given.goals.split(','))
-        goals = {task: int(count) for task, count in pairs}
-    searches = {
-        task: DEMO_SEARCHES if given.demo else SEARCHES[task] for task in goals if task in SEARCHES
-    }
-    bench = Bench(
+    goals, searches = (DEMO, DEMO_SEARCHES) if given.demo else (BENCH, SEARCHES)
+    settings = dict[str, Any]()
+    try:
+        if given.goals:
+            goals = {task: int(count) for task, count in pairs(given.goals, TASKS)}
+        for name, value in pairs(given.planner, KNOBS):
+            settings[name] = KNOBS[name](value)
+        PlannerConfig(**settings)
+        if given.searches:
+            searches = tuple(given.searches.split(','))
+        if unknown := set(searches) - set(SEARCHES):
+            raise ValueError(f'{", ".join(sorted(unknown))}: expected {", ".join(SEARCHES)}')
+    except ValueError as error:
+        parser.error(str(error))
+    return Bench(
         given.out.resolve(),
         given.package,
         given.without,
@@ -237,10 +142,31 @@ def main(arguments: list[str] | None = None) -> int:
         given.first,
         searches,
         given.load_s,
+        settings,
+        given.fresh,
     )
+
+
+def pairs(text: str, names: Collection[str]) -> list[tuple[str, str]]:
+    """Return the pairs of `a=1,b=2`.
+
+    Raises:
+        ValueError: an unknown name, or no value.
+    """
+    found = [part.partition('=') for part in text.split(',') if part]
+    for name, _, value in found:
+        if name not in names or not value:
+            raise ValueError(f'{name}={value}: expected name=value of {", ".join(names)}')
+    return [(name, value) for name, _, value in found]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the bench; exit status 1 when a part is missing or a process fails, 2 for a gate."""
+    bench = parse(arguments)
     try:
-        return run(bench, Console())
-    except (PackageError, ProcessFailed, StageTimeout, ValueError) as error:
+        with ended_by_signal():
+            return run(bench, Console())
+    except (JobFailed, PackageError, ProcessFailed, QueryError, TimeoutError) as error:
         print(f'plan: {error}', file=sys.stderr)
         return 1
 

@@ -1,15 +1,19 @@
 """Planner queries beside the camera's stream, on the real clock: how many candidate steps a second
-the node answers, and what that does to the stream.
+the node answers, what that does to the stream, and how long a fork of the live memory takes then.
 
 Four processes: simulator at 25 Hz, world model, a recorder that logs when predictions arrive, and
-this one, which asks as fast as it is answered.
+this one, which asks as fast as it is answered. Forks are taken here, while the others are busy, of
+the memory that the world model is asked to save in the middle of its session: inside, it copies
+the same arrays, sub-batch by sub-batch (`planning.rollouts`), where nobody can time the 64 alone.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,46 +23,57 @@ import rclpy
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
+from wm_ros_msgs.srv import SaveMemory
 
 from wm_ros import memory as memories
 from wm_ros.config import PREDICTION_TOPIC
 from wm_ros.contract import StreamContract
+from wm_ros.datatypes import MemoryState
+from wm_ros.evaluation.plan_results import LEAST_FOR_P99, times
 from wm_ros.model_package import ModelPackage
 from wm_ros.nodes.logs import read_log
 from wm_ros.nodes.measure import read_latencies
 from wm_ros.nodes.objective_terms import goal_image
 from wm_ros.nodes.planner_client import WorldModelClient
-from wm_ros.nodes.processes import NodeProcess, private_domain
+from wm_ros.nodes.processes import NodeProcess, ProcessFailed, private_domain
 from wm_ros.planning.errors import QueryCode, QueryError
 from wm_ros.sim.config import SimConfig
 from wm_ros.sim.scene import TableTop
 from wm_ros.sim.world import RATE_HZ
 
 K, T = 64, 16
-GRID = tuple((k, t) for k in (8, 64, 256) for t in (8, 16))
-GRID_S = 3.0
+Sizes = Sequence[tuple[int, int]]
+GRID: Sizes = tuple((k, t) for k in (8, 64, 256) for t in (8, 16) if (k, t) != (K, T))
+LONGER = 2.5  # times the length asked for, until there are answers enough for a p99
+GRID_SHARE = 1.25  # of the length asked for, longest time for a cell of the grid
 START_S = 60.0
+SPARE_S = 30.0
 FORKS = 200
+FORK_EVERY_S = 0.05
+MEMORY_FILE = 'memory.wm'
 
 
-def measure(out: Path, package: str, seconds: float, console: Console) -> dict[str, Any]:
-    """Return `candidate_steps_per_s`, `stream_latency_ms`, `fork64_ms` and the grid.
+def measure(
+    out: Path, package: str, seconds: float, console: Console, grid: Sizes = GRID
+) -> dict[str, Any]:
+    """Return `candidate_steps_per_s`, `stream_latency_ms`, `fork64_ms` (median) and the grid.
 
     Args:
         out: folder for logs.
         package: directory.
-        seconds: of the part whose stream is measured.
+        seconds: of the part whose stream is measured, longer where that gives too few answers.
         console: told what is measured.
+        grid: K and T of further queries, each for a while.
     """
-    folder = out / 'load'
+    started_s, folder = time.monotonic(), out / 'load'
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ('publish.csv', 'receive.csv'):
+    for name in ('publish.csv', 'receive.csv', MEMORY_FILE):
         (folder / name).unlink(missing_ok=True)
     loaded = ModelPackage.load(package)
     with TableTop(SimConfig(image_size=loaded.model.image_size)) as table:
         goal_HWC = table.render()
-    grid_s = GRID_S * len(GRID)
-    frames = round((seconds + grid_s + 30.0) * RATE_HZ)
+    longest_s = seconds * (LONGER + 2 * GRID_SHARE * len(grid)) + SPARE_S
+    frames = round(longest_s * RATE_HZ)
     shutil.rmtree(folder / 'bag', ignore_errors=True)
     with private_domain() as environment, ExitStack() as stack:
         os.environ.update(environment)
@@ -95,10 +110,13 @@ def measure(out: Path, package: str, seconds: float, console: Console) -> dict[s
             asker = Asker(client, loaded.manifest.contract, goal_HWC)
             asker.wait_until_seen()
             console.print('queries beside the stream ...', highlight=False)
+            memory = saved_memory(node, loaded, folder / MEMORY_FILE)
             begun_ns = time.monotonic_ns()
-            beside = asker.ask(K, T, seconds)
+            with ForkTimer(memory) as forks:
+                beside = asker.ask(K, T, seconds, LONGER * seconds)
             ended_ns = time.monotonic_ns()
-            grid = {f'K{k}_T{t}': asker.ask(k, t, GRID_S) for k, t in GRID}
+            cap_s = GRID_SHARE * seconds
+            sizes = {size(k, t): asker.ask(k, t, 0.0, cap_s) for k, t in grid}
             client.close()
         finally:
             node.destroy_node()
@@ -112,14 +130,72 @@ def measure(out: Path, package: str, seconds: float, console: Console) -> dict[s
     sent = sum(
         begun_ns < row['monotonic_ns'] < ended_ns for row in read_log(folder / 'publish.csv')
     )
+    answered_ms = latencies.total_ms[inside]
+    p50, p99 = np.percentile(answered_ms, (50, 99)) if len(answered_ms) else (0.0, 0.0)
     return {
         'candidate_steps_per_s': beside['candidate_steps_per_s'],
-        'stream_latency_ms': percentiles(latencies.total_ms[inside]),
-        'stream_frames': {'sent': int(sent), 'predicted': int(inside.sum())},
+        'stream_latency_ms': {'p50': round(float(p50), 3), 'p99': round(float(p99), 3)},
+        'stream_frames': {'sent': int(sent), 'predicted': len(answered_ms)},
         'query_ms': beside['query_ms'],
-        'fork64_ms': fork_ms(loaded),
-        'queries_by_size': grid,
+        'fork64_ms': forks.times()['p50'],
+        'fork64': {**forks.times(), 'forks': len(forks.took_ms), 'frames': memory.frames},
+        'queries_by_size': {size(K, T): beside, **sizes},
+        'load_s': round(time.monotonic() - started_s, 1),
     }
+
+
+def size(k: int, t: int) -> str:
+    """Return the name of a cell of the grid."""
+    return f'K{k}_T{t}'
+
+
+def saved_memory(node: Node, package: ModelPackage, path: Path) -> MemoryState:
+    """Have the world model save its live memory, and load it.
+
+    Raises:
+        ProcessFailed: it does not.
+    """
+    client = node.create_client(SaveMemory, '/world_model/save_memory')
+    if not client.wait_for_service(START_S):
+        raise ProcessFailed(f'no save_memory service for {START_S:g} s')
+    asked = client.call_async(SaveMemory.Request(path=str(path)))
+    rclpy.spin_until_future_complete(node, asked, timeout_sec=START_S)
+    answer = asked.result()
+    if answer is None or not answer.success:
+        raise ProcessFailed(f'save_memory: {answer.message if answer else "no answer"}')
+    return memories.load(path, package)
+
+
+class ForkTimer:
+    """Times forks of 64 in a thread of its own, one every now and then, until it is left."""
+
+    def __init__(self, memory: MemoryState) -> None:
+        self.took_ms: list[float] = []
+        self._memory = memory
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def times(self) -> dict[str, float]:
+        """Return median and 99th percentile, ms; see `plan_results.times`."""
+        return times(self.took_ms)
+
+    def __enter__(self) -> ForkTimer:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while len(self.took_ms) < FORKS:
+            begun = time.perf_counter()
+            memories.fork(self._memory, K)
+            self.took_ms.append(1e3 * (time.perf_counter() - begun))
+            if self._done.wait(FORK_EVERY_S):
+                return
 
 
 class Asker:
@@ -148,33 +224,25 @@ class Asker:
             time.sleep(0.2)
         raise TimeoutError(f'the world model has seen nothing for {START_S:g} s')
 
-    def ask(self, k: int, t: int, seconds: float) -> dict[str, Any]:
-        """Ask for a while; return candidate steps a second, request to answer included."""
-        took_ms = []
-        begun_s = time.monotonic()
-        while (now_s := time.monotonic()) < begun_s + seconds:
+    def ask(self, k: int, t: int, least_s: float, most_s: float) -> dict[str, Any]:
+        """Ask for a while; return candidate steps a second, request to answer included.
+
+        Args:
+            k, t: size of every query.
+            least_s: how long at least.
+            most_s: no query begins later, however few were answered; before that, there are to be
+                as many as a 99th percentile needs.
+        """
+        took_ms = list[float]()
+        begun_s = now_s = time.monotonic()
+        while now_s < begun_s + most_s:
             self._client.evaluate(self.candidates(k, t), [self._goal], draws=1)
-            took_ms.append(1e3 * (time.monotonic() - now_s))
-        elapsed_s = time.monotonic() - begun_s
+            before_s, now_s = now_s, time.monotonic()
+            took_ms.append(1e3 * (now_s - before_s))
+            if now_s >= begun_s + least_s and len(took_ms) >= LEAST_FOR_P99:
+                break
         return {
-            'candidate_steps_per_s': len(took_ms) * k * t / elapsed_s,
-            'query_ms': percentiles(np.array(took_ms)),
+            'candidate_steps_per_s': len(took_ms) * k * t / (now_s - begun_s),
+            'query_ms': times(took_ms),
             'queries': len(took_ms),
         }
-
-
-def fork_ms(package: ModelPackage) -> float:
-    """Return the median time of a fork of 64 of this package's memory, ms."""
-    memory = memories.initial(package.memory_specs)
-    took = []
-    for _ in range(FORKS):
-        begun = time.perf_counter()
-        memories.fork(memory, K)
-        took.append(1e3 * (time.perf_counter() - begun))
-    return float(np.median(took))
-
-
-def percentiles(times_ms: Any) -> dict[str, float]:
-    """Return median and 99th percentile."""
-    p50, p99 = np.percentile(times_ms, (50, 99))
-    return {'p50': round(float(p50), 3), 'p99': round(float(p99), 3)}

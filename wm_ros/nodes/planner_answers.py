@@ -5,7 +5,7 @@ Axes: K candidates, T time, A action, H W pixels, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from wm_ros.nodes import convert
 from wm_ros.planning.errors import QueryCode, QueryError
 
 Place = tuple[int, int]  # candidate, step
+WAY_SHARE = 0.05  # of a client's time limit, for the way there and back
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +141,36 @@ def evaluation_request(
         objective=list(objective),
         **fields,
     )
+
+
+def limit(
+    request: EvaluateCandidates.Request, timeout_s: float
+) -> Callable[[EvaluateCandidates.Response], Answer]:
+    """Have the world model stop in time for a client that waits that long: set the deadline of a
+    request that has none, or a later one.
+
+    Who gave no deadline gets no refusal by an estimate: the node may begin, and stop at the
+    deadline; what it then has is less than was asked for, and refused here.
+
+    Returns:
+        What reads the response; raises as `Answer.read`, and DEADLINE for such a rest.
+    """
+    latest_ms = timeout_s * 1e3 * (1 - WAY_SHARE)
+    only_whole = request.deadline_ms == 0 and not request.allow_partial
+    if request.deadline_ms == 0 or request.deadline_ms > latest_ms:
+        request.deadline_ms = latest_ms
+    if only_whole:
+        request.allow_partial = True
+
+    def read(response: EvaluateCandidates.Response) -> Answer:
+        answer = Answer.read(response)
+        if only_whole and answer.partial:
+            text = f'{answer.horizon} of {request.steps} steps within {latest_ms:.0f} ms'
+            needed_ms = answer.latency_ms * request.steps / answer.horizon
+            raise QueryError(QueryCode.DEADLINE, text, needed_ms)
+        return answer
+
+    return read
 
 
 def picture(message: ImaginedFrame) -> ImageArray:

@@ -9,7 +9,8 @@ else: they have a node and an executor of their own, so they may be called wheth
 is being spun, from its callbacks or from any thread (one call at a time, further ones wait).
 `evaluate_async` returns a future that `node`'s own executor completes; await it in a coroutine.
 What the world model refuses is raised as QueryError, with code, message and `needed_ms`; a world
-model that is not there, or does not answer, as TimeoutError.
+model that is not there, or does not answer, as TimeoutError. Evaluations carry the client's time
+limit as their deadline, so the world model does not work for somebody who has gone.
 
 Axes: K candidates, T time, A action, H W pixels, C channels.
 """
@@ -25,8 +26,6 @@ from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
-from rclpy.qos import QoSProfile
-from rclpy.task import Future
 from wm_ros_msgs.action import Imagine
 from wm_ros_msgs.msg import ImaginedFrame, ObjectiveTerm, StateHandle
 from wm_ros_msgs.srv import DropState, EvaluateCandidates, ForkState, KeepState, ListStates
@@ -45,14 +44,17 @@ from wm_ros.nodes.planner_answers import (
     Dreamt,
     Place,
     evaluation_request,
+    limit,
     picture,
     raise_refusal,
 )
-from wm_ros.nodes.planner_link import PlannerLink
+from wm_ros.nodes.planner_async import PlannerQuestions
+from wm_ros.nodes.planner_link import PlannerLink, Wanted, always
 from wm_ros.planning.errors import QueryCode, QueryError
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+    from rclpy.task import Future
 
 __all__ = [
     'Answer',
@@ -69,7 +71,6 @@ __all__ = [
 
 FRAMES_S = 1.0  # how long frames may come after the answer
 FRAMES_DEPTH = 256
-ANSWERS_DEPTH = 100  # to queries asked at once; the middleware's default is 10, and drops the rest
 DREAM_S = 60.0
 
 
@@ -84,21 +85,27 @@ class WorldModelClient:
 
     def __init__(self, node: Node, name: str = '/world_model', timeout_s: float = 10.0) -> None:
         self.owner = node.get_fully_qualified_name()
-        self._node = node
         self._name = name
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._link = PlannerLink(node, name, timeout_s)
-        self._own_client: Any = None  # of `node`, for evaluate_async
+        topic = f'{name}/evaluate_candidates'
+        self._questions = PlannerQuestions(node, EvaluateCandidates, topic, timeout_s)
         self._query = ''  # whose frames are kept
         self._frames: dict[Place, ImageArray] = {}
 
     def close(self) -> None:
-        """Take the helper node down."""
+        """Take the helper node down; futures that wait are cancelled."""
+        self._questions.close()
         self._link.close()
 
     def evaluate(
-        self, actions_KTA: npt.ArrayLike, objective: Sequence[ObjectiveTerm], **options: Any
+        self,
+        actions_KTA: npt.ArrayLike,
+        objective: Sequence[ObjectiveTerm],
+        *,
+        wanted: Wanted = always,
+        **options: Any,
     ) -> Answer:
         """Return what candidates cost, with the frames asked for that have come within a second of
         the answer.
@@ -107,21 +114,25 @@ class WorldModelClient:
             actions_KTA: [K, T, A] in physical units, as commands are published.
             objective: what is wanted: `goal_image`, `goal_region`, `smoothness`, `action_limits`,
                 `reward`.
+            wanted: asked while the call waits; at False it is given up.
             **options: further fields of the EvaluateCandidates request: `state`, `draws`, `seed`,
-                `deadline_ms`, `allow_partial`, `frames_wanted`, `frames_every`, `owner`.
+                `deadline_ms`, `allow_partial`, `frames_wanted`, `frames_every`, `owner`. A
+                deadline beyond the client's time limit, or none, becomes that limit.
 
         Raises:
-            QueryError: refused.
+            QueryError: refused; DEADLINE where it is not done within the client's time limit;
+                CANCELLED when it was given up.
             TimeoutError: no world model, or no answer.
         """
         request = evaluation_request(actions_KTA, objective, self.owner, options)
+        read = limit(request, self._timeout_s)
         with self._lock:
             if request.frames_wanted == request.FRAMES_NONE:
-                return Answer.read(self._evaluate(request))
+                return read(self._evaluate(request, wanted))
             self._query = request.query = request.query or uuid4().hex
             self._link.listen(ImaginedFrame, 'imagined', self._take_frame, FRAMES_DEPTH)
             try:
-                answer = Answer.read(self._evaluate(request))
+                answer = read(self._evaluate(request, wanted))
                 places = answer.places(request)
                 # Costs are not lost with a frame: a deadline stops the decoding, topics lose some.
                 with suppress(TimeoutError):
@@ -139,27 +150,11 @@ class WorldModelClient:
         """Ask as `evaluate` does and return at once; frames are for whoever hears ~/imagined.
 
         Returns:
-            A future of an Answer, or of what `evaluate` raises.
+            A future of an Answer, or of what `evaluate` raises: of TimeoutError too, where no
+            world model appears. Cancel it to have the answer dropped.
         """
-        result: Future = Future()
-        if self._own_client is None:
-            topic = f'{self._name}/evaluate_candidates'
-            self._own_client = self._node.create_client(
-                EvaluateCandidates, topic, qos_profile=QoSProfile(depth=ANSWERS_DEPTH)
-            )
-        if not self._own_client.service_is_ready():
-            result.set_exception(TimeoutError(f'{self._name} offers no evaluate_candidates'))
-            return result
-
-        def finish(done: Future) -> None:
-            try:
-                result.set_result(Answer.read(done.result()))
-            except Exception as error:
-                result.set_exception(error)
-
         request = evaluation_request(actions_KTA, objective, self.owner, options)
-        self._own_client.call_async(request).add_done_callback(finish)
-        return result
+        return self._questions.ask(request, limit(request, self._timeout_s))
 
     def imagine(
         self,
@@ -199,10 +194,10 @@ class WorldModelClient:
             )
         return Dreamt.read(result)
 
-    def fork(self, state: int = 0, keep_s: float = 0.0) -> StateHandle:
+    def fork(self, state: int = 0, keep_s: float = 0.0, wanted: Wanted = always) -> StateHandle:
         """Keep a copy of the live memory (0) or of a kept state; raises as `evaluate`."""
         request = ForkState.Request(owner=self.owner, state=state, keep_s=keep_s)
-        return self._ask(ForkState, 'fork_state', request).handle
+        return self._ask(ForkState, 'fork_state', request, wanted=wanted).handle
 
     def keep(self, state: int, keep_s: float = 0.0) -> StateHandle:
         """Keep a kept state for this long from now; raises as `evaluate`."""
@@ -214,19 +209,26 @@ class WorldModelClient:
         request = ListStates.Request(owner=owner)
         return list(self._ask(ListStates, 'list_states', request).states)
 
-    def drop(self, state: int = 0) -> int:
+    def drop(self, state: int = 0, timeout_s: float | None = None) -> int:
         """Give a kept state back, with 0 all of this planner's; return how many. Raises as
         `evaluate`.
         """
         request = DropState.Request(state=state, owner=self.owner)
-        return int(self._ask(DropState, 'drop_state', request).dropped)
+        return int(self._ask(DropState, 'drop_state', request, timeout_s).dropped)
 
-    def _evaluate(self, request: EvaluateCandidates.Request) -> Any:
-        return self._link.call(EvaluateCandidates, 'evaluate_candidates', request)
+    def _evaluate(self, request: EvaluateCandidates.Request, wanted: Wanted) -> Any:
+        return self._link.call(EvaluateCandidates, 'evaluate_candidates', request, wanted=wanted)
 
-    def _ask(self, kind: Any, service: str, request: Any) -> Any:
+    def _ask(
+        self,
+        kind: Any,
+        service: str,
+        request: Any,
+        timeout_s: float | None = None,
+        wanted: Wanted = always,
+    ) -> Any:
         with self._lock:
-            response = self._link.call(kind, service, request)
+            response = self._link.call(kind, service, request, timeout_s, wanted)
         raise_refusal(response)
         return response
 

@@ -1,7 +1,8 @@
 """The wire of a planner's blocking calls: a node and an executor of their own.
 
 Whoever waits here spins only that executor, so it does not matter whether, or by which thread, the
-planner's node is spun.
+planner's node is spun. Every wait ends: with what was waited for, at its time limit, or as soon as
+the caller does not want it any more. An answer that comes later than that is dropped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 
+from wm_ros.planning.errors import QueryCode, QueryError
+
 if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.task import Future
@@ -23,6 +26,14 @@ if TYPE_CHECKING:
 # what is called or subscribed for the first time waits this long.
 MATCH_S = 0.3
 LONGEST_SPIN_S = 0.05
+
+Wanted = Callable[[], bool]
+"""Asked while a call waits; once it says False the call is given up."""
+
+
+def always() -> bool:
+    """Nothing is given up."""
+    return True
 
 
 class PlannerLink:
@@ -50,21 +61,29 @@ class PlannerLink:
         self._clients: dict[str, Any] = {}
         self._heard: set[str] = set()
 
-    def call(self, kind: Any, service: str, request: Any) -> Any:
+    def call(
+        self,
+        kind: Any,
+        service: str,
+        request: Any,
+        timeout_s: float | None = None,
+        wanted: Wanted = always,
+    ) -> Any:
         """Call a service of the world model and return its response.
 
         Raises:
             TimeoutError: nobody offers it, or no answer.
+            QueryError: CANCELLED, it was not wanted any more.
         """
         client = self._clients.get(service)
         if client is None:
             client = self._helper.create_client(kind, f'{self._name}/{service}')
             self._clients[service] = client
-        self._find(client.service_is_ready, service)
+        self._find(client.service_is_ready, service, timeout_s, wanted)
         future = client.call_async(request)
         try:
-            return self.wait(future, service)
-        except TimeoutError:
+            return self.wait(future, service, timeout_s, wanted)
+        except (TimeoutError, QueryError):
             client.remove_pending_request(future)
             raise
 
@@ -86,9 +105,12 @@ class PlannerLink:
             client = ActionClient(self._helper, kind, f'{self._name}/{action}')
             self._clients[action] = client
         self._find(client.server_is_ready, action)
-        handle = self.wait(
-            client.send_goal_async(goal, lambda message: on_feedback(message.feedback)), action
-        )
+        sent = client.send_goal_async(goal, lambda message: on_feedback(message.feedback))
+        try:
+            handle = self.wait(sent, action)
+        except TimeoutError:
+            sent.add_done_callback(_cancel_late)  # heard of during a later call
+            raise
         try:
             return self.wait(handle.get_result_async(), action, timeout_s).result
         except TimeoutError:
@@ -104,18 +126,35 @@ class PlannerLink:
             self._heard.add(topic)
             self._spin(MATCH_S)
 
-    def wait(self, future: Future, what: str, timeout_s: float | None = None) -> Any:
-        """Return the result of a future; raises TimeoutError."""
-        self.until(future.done, f'{what}: no answer', timeout_s)
+    def wait(
+        self,
+        future: Future,
+        what: str,
+        timeout_s: float | None = None,
+        wanted: Wanted = always,
+    ) -> Any:
+        """Return the result of a future; raises as `until`."""
+        self.until(future.done, f'{what}: no answer', timeout_s, wanted)
         return future.result()
 
     def until(
-        self, condition: Callable[[], bool], otherwise: str, timeout_s: float | None = None
+        self,
+        condition: Callable[[], bool],
+        otherwise: str,
+        timeout_s: float | None = None,
+        wanted: Wanted = always,
     ) -> None:
-        """Spin until a condition holds; raises TimeoutError."""
+        """Spin until a condition holds.
+
+        Raises:
+            TimeoutError: it did not come to hold in time.
+            QueryError: CANCELLED, it was not wanted any more.
+        """
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         end_s = time.monotonic() + limit_s
         while not condition():
+            if not wanted():
+                raise QueryError(QueryCode.CANCELLED, 'the call was given up')
             if time.monotonic() > end_s:
                 raise TimeoutError(f'{self._name}/{otherwise} within {limit_s:g} s')
             self._executor.spin_once(timeout_sec=LONGEST_SPIN_S)
@@ -125,9 +164,15 @@ class PlannerLink:
         self._executor.shutdown()
         self._helper.destroy_node()
 
-    def _find(self, is_there: Callable[[], bool], name: str) -> None:
+    def _find(
+        self,
+        is_there: Callable[[], bool],
+        name: str,
+        timeout_s: float | None = None,
+        wanted: Wanted = always,
+    ) -> None:
         if name not in self._heard or not is_there():
-            self.until(is_there, f'{name}: nobody offers it')
+            self.until(is_there, f'{name}: nobody offers it', timeout_s, wanted)
             self._heard.add(name)
             self._spin(MATCH_S)
 
@@ -135,3 +180,10 @@ class PlannerLink:
         end_s = time.monotonic() + seconds
         while (left_s := end_s - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left_s)
+
+
+def _cancel_late(sent: Future) -> None:
+    """Nobody waits any more for the goal that a server has accepted."""
+    handle = sent.result()
+    if handle is not None and handle.accepted:
+        handle.cancel_goal_async()

@@ -81,8 +81,11 @@ class QueryServer:
         self._states.close()
 
     def destroy(self) -> None:
-        """Take everything off the node, once what `close` answered has been sent."""
+        """Take everything off the node, once what `close` answered has been sent. Nothing is taken
+        in from now on: the services of the next configuration have the same names.
+        """
         self.close()
+        self._desk.group.shut = True
         executor = self._desk.node.executor
         if self._desk.waiting and executor is not None:
             executor.create_task(self._take_down_later)

@@ -33,6 +33,20 @@ if TYPE_CHECKING:
 FRAMES_DEPTH = 256  # frames of one query that come faster than they are sent
 
 
+class DeskGroup(ReentrantCallbackGroup):
+    """The callbacks of all queries: coroutines that wait must not hold back each other.
+
+    Attributes:
+        shut: nothing is taken in any more; what was taken in is still answered.
+    """
+
+    shut = False
+
+    def can_execute(self, entity: Any) -> bool:
+        """Whether the executor may listen to one of the group."""
+        return not self.shut
+
+
 class QueryDesk:
     """What evaluations and dreams share.
 
@@ -43,7 +57,7 @@ class QueryDesk:
         outputs: knows the camera's tf frame.
 
     Attributes:
-        group: of all callbacks of queries: coroutines that wait must not hold back each other.
+        group: of all callbacks of queries.
         queue: of the inference thread; None while the node is not active.
         waiting: coroutines that wait for an answer.
         answered: queries answered with a result since the node was configured.
@@ -57,7 +71,7 @@ class QueryDesk:
         self.node = node
         self.loaded = loaded
         self.config = config
-        self.group = ReentrantCallbackGroup()
+        self.group = DeskGroup()
         self.queue: QueryQueue | None = None
         self.waiting = 0
         self.answered = self.refused = self.partial = 0

@@ -16,7 +16,7 @@ from wm_ros_msgs.msg import StateHandle
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import FloatArray
 from wm_ros.nodes import convert
-from wm_ros.nodes.objective_messages import term
+from wm_ros.nodes.objective_messages import terms
 from wm_ros.planning.query import (
     Evaluation,
     FramesWanted,
@@ -57,7 +57,7 @@ def query(
     return Query(
         start,
         actions_KTA,
-        tuple([term(message, contract) for message in request.objective]),
+        terms(request.objective, contract, limits),
         draws=request.draws or draws,
         seed=request.seed,
         frames=FramesWanted(request.frames_wanted),

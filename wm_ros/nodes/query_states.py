@@ -76,9 +76,13 @@ class StateServices:
         """Keep the end of a dream and return its id; called by the inference thread.
 
         Raises:
-            QueryError: STATE_BUDGET.
+            QueryError: STATE_BUDGET; NOT_ACTIVE, `close` came meanwhile, and nothing is kept.
         """
-        return self._store.keep(start, owner, time.monotonic(), keep_s).id
+        handle = self._store.keep(start, owner, time.monotonic(), keep_s)
+        if self._live is None:  # read after keeping: what `close` did not clear is dropped here
+            self._store.clear()
+        self._require_active()
+        return handle.id
 
     def fork(self, request: ForkState.Request, response: ForkState.Response) -> ForkState.Response:
         """Keep a copy of the live memory or of a kept state."""

@@ -135,7 +135,7 @@ class MemoryServices:
 
 def current(session: Session, inbox: Inbox) -> MemoryState:
     """Return the memory that the next frame will find."""
-    wish = inbox.restart
+    wish = _on_its_way(session, inbox)
     if wish is None:
         return session.next_memory
     return wish.memory or session.model.reset()
@@ -147,11 +147,21 @@ def start_of_now(session: Session, inbox: Inbox) -> Start:
     Raises:
         QueryError: NOTHING_OBSERVED, also once a reset or a load has been asked for.
     """
-    if inbox.restart is not None:
+    if _on_its_way(session, inbox) is not None:
         raise QueryError(
             QueryCode.NOTHING_OBSERVED, 'the memory starts afresh with the next frame'
         )
     return session.start()
+
+
+def _on_its_way(session: Session, inbox: Inbox) -> Restart | None:
+    """Return the restart that was asked for and that the session does not know of yet.
+
+    From when the inference thread takes the mail until the session has it, it is in neither of
+    the two; so they are compared and not looked into.
+    """
+    wish = inbox.newest_restart
+    return None if wish is session.taken else wish
 
 
 def code_of(error: MemoryFileError) -> int:

@@ -71,6 +71,7 @@ class Session:
         self.statistics = statistics
         self.synchronizer = StepSynchronizer(contract)
         self.memory = model.reset()
+        self.taken: Restart | None = None  # the newest restart that came with the mail
         self._horizon = horizon
         self._seed = seed
         self._rng = np.random.default_rng(seed)
@@ -86,6 +87,7 @@ class Session:
         """Hand everything that arrived to the synchroniser, commands before the frame."""
         if mail.restart is not None:
             self.restart(mail.restart)
+            self.taken = mail.restart  # last: who sees it finds `_asked`
         for item in mail.queued:
             push(self.synchronizer, item)
         # They arrived, we were late: no reason to believe that the camera had a gap.
@@ -177,11 +179,11 @@ class Session:
 
     def _begin(self, reason: ResetReason) -> None:
         wish, self._wish = self._wish, None
-        if wish is self._asked:
-            self._asked = None
         self.memory = (wish and wish.memory) or self.model.reset()
         self._rng = np.random.default_rng(self._seed)
         self._last = self._now = None
+        if wish is self._asked:
+            self._asked = None  # last: services in other threads must not find the old memory
         self.statistics.resets += 1
         self.statistics.last_reset = reason
 

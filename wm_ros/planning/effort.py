@@ -69,6 +69,16 @@ def candidates_per_piece(steps: int, draws: int) -> int:
     return max(1, PIECE // (steps * draws))
 
 
+def steps_per_piece(steps: int, draws: int) -> int:
+    """How many of their steps: all, unless one candidate alone is more than a piece."""
+    return min(steps, max(1, PIECE // draws))
+
+
+def spread_units(candidates: int, draws: int) -> int:
+    """Units that the spread of the draws takes; one draw has none."""
+    return 0 if draws < 2 else pieces(candidates, candidates_per_piece(1, draws))
+
+
 def pieces(count: int, size: int) -> int:
     """How many pieces of at most `size` make up `count`."""
     return -(-count // size)

@@ -18,7 +18,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wm_ros.planning.effort import Pace, Units, candidates_per_piece, pieces
+from wm_ros.planning.effort import (
+    Pace,
+    Units,
+    candidates_per_piece,
+    pieces,
+    spread_units,
+    steps_per_piece,
+)
 from wm_ros.planning.objectives import GoalImage
 from wm_ros.planning.picture_book import PictureBook
 from wm_ros.planning.query import FramesWanted, Limits, Query, Start
@@ -121,7 +128,11 @@ class Evaluator:
         units = Units(
             prepare=pictures,
             rollout=pieces(draws, self.batch) + steps * pieces(rows, self.batch),
-            cost=terms * pieces(candidates, candidates_per_piece(steps, draws)) + 1,
+            cost=terms
+            * pieces(candidates, candidates_per_piece(steps, draws))
+            * pieces(steps, steps_per_piece(steps, draws))
+            + spread_units(candidates, draws)
+            + 1,
             decode=pieces(frames, self.batch),
         )
         return self.pace.needed_ms(units, busy_share)

@@ -20,12 +20,12 @@ from wm_ros.datatypes import FloatArray, ImageArray
 from wm_ros.model_package import ModelPackage
 from wm_ros.planning.errors import QueryCode, QueryError
 from wm_ros.planning.objectives import LAST, GoalImage, Objective, check_over
+from wm_ros.planning.redrawing import goal_bar_db, psnr_db
 from wm_ros.preprocess import crop_box
 from wm_ros.sources import CropBox
 from wm_ros.world_model import WorldModel
 
 FLAT_STD = 2.0  # of 255; a lens cap or an empty buffer is below, a dim scene is not
-WORST_PSNR_DB = 18.0
 
 
 @dataclass(frozen=True)
@@ -171,15 +171,16 @@ class GoalPictures:
             QueryError: INVALID_GOAL, the tokenizer does not know such a picture.
         """
         mask_HW = self._mask_HW(model.package.model)
+        bar_db = goal_bar_db(model.package)
         latents = []
         for index, image_HWC in enumerate(self.images_GHWC):
             latent_BCHW = model.encode(image_HWC[None])
-            psnr_db = _psnr_db(image_HWC, model.decode(latent_BCHW)[0])
-            if not psnr_db >= WORST_PSNR_DB:
+            found_db = psnr_db(image_HWC, model.decode(latent_BCHW)[0])
+            if not found_db >= bar_db:
                 raise QueryError(
                     QueryCode.INVALID_GOAL,
                     f"goal {index} is not of this robot's world: the model can redraw it only at "
-                    f'{psnr_db:.1f} dB, expected {WORST_PSNR_DB:g} dB or more',
+                    f'{found_db:.1f} dB, expected {bar_db:g} dB or more',
                 )
             latents.append(latent_BCHW)
             if index < len(self.images_GHWC) - 1:
@@ -234,8 +235,3 @@ def check_pictures(images_GHWC: npt.NDArray[Any]) -> None:
 def _covered(start: float, length: float, cell: float, cells: int) -> npt.NDArray[np.float64]:
     low = np.arange(cells) * cell
     return np.clip(np.minimum(low + cell, start + length) - np.maximum(low, start), 0, None) / cell
-
-
-def _psnr_db(image_HWC: ImageArray, other_HWC: ImageArray) -> float:
-    error = np.square(image_HWC.astype(np.float32) - other_HWC.astype(np.float32)).mean()
-    return float(10 * np.log10(255.0**2 / max(float(error), 1e-9)))

@@ -123,6 +123,11 @@ class GoalImage:
                 f'{list(self.latents_GCHW.shape[2:])}, none below 0, some above',
             )
 
+    @property
+    def goals(self) -> int:
+        """G, alternatives."""
+        return len(self.latents_GCHW)
+
     def check(self, package: ModelPackage) -> None:
         """See `Objective.check`."""
         expected = package.model.latent_shape
@@ -146,8 +151,7 @@ class GoalImage:
         """Return the distance of every latent that counts to the nearest goal, float32 [K, M, T]
         (T = 1 for `last`).
         """
-        every = range(len(self.latents_GCHW))
-        return np.min([self.distance(goal, latents_KMTCHW) for goal in every], axis=0)
+        return np.min([self.distance(g, latents_KMTCHW) for g in range(self.goals)], axis=0)
 
     def settle(self, distances_KMT: FloatArray) -> tuple[FloatArray, StepArray]:
         """Return the costs, float32 [K, M], and after how many actions they are reached, int64

@@ -32,6 +32,7 @@ __all__ = [
     'QueryError',
     'Start',
     'check_candidates',
+    'check_counts',
 ]
 
 LIMIT_SLACK = 1e-4  # share of an entry's range; float32 messages do not meet float64 limits
@@ -77,6 +78,7 @@ class Limits:
         steps: T at most.
         draws: M at most.
         goals: pictures of one goal term at most.
+        goal_pixels: of all goal pictures of a query as they are sent; a callback decodes them.
         terms: objective terms at most.
     """
 
@@ -84,6 +86,7 @@ class Limits:
     steps: int = 64
     draws: int = 8
     goals: int = 16
+    goal_pixels: int = 16 * 2**20
     terms: int = 16
 
     @property
@@ -130,7 +133,7 @@ class Evaluation:
             second term of one name is called `<name>_2`.
         uncertainty_K: float32, NaN with one draw. Calibrated: the expected RMS error of the last
             evaluated latent; else the RMS spread of its draws.
-        calibrated: which of the two.
+        calibrated: which of the two; never with one draw.
         cost_steps_K: int64, after how many actions each cost is reached: the horizon, or less
             where a goal term takes the best frame (of more than one such term, the first).
         best: index of the lowest cost.
@@ -165,6 +168,24 @@ class ImaginedFrame:
     image_HWC: ImageArray
 
 
+def check_counts(k: int, t: int, limits: Limits) -> None:
+    """Refuse numbers of candidates and of steps that a query cannot have.
+
+    Raises:
+        QueryError: WRONG_DIMS, TOO_MANY_CANDIDATES, TOO_MANY_STEPS.
+    """
+    if k < 1 or t < 1:
+        raise QueryError(
+            QueryCode.WRONG_DIMS, f'{k} candidates of {t} steps: expected at least 1 of each'
+        )
+    if k > limits.candidates:
+        raise QueryError(
+            QueryCode.TOO_MANY_CANDIDATES, f'{k} candidates: at most {limits.candidates}'
+        )
+    if t > limits.steps:
+        raise QueryError(QueryCode.TOO_MANY_STEPS, f'{t} steps: at most {limits.steps}')
+
+
 def check_candidates(
     actions: npt.ArrayLike,
     dims: tuple[int, int, int],
@@ -186,29 +207,20 @@ def check_candidates(
         QueryError: WRONG_DIMS, TOO_MANY_CANDIDATES, TOO_MANY_STEPS, NOT_FINITE, OUT_OF_LIMITS.
     """
     k, t, a = dims
-    if k < 1 or t < 1:
-        raise QueryError(
-            QueryCode.WRONG_DIMS, f'{k} candidates of {t} steps: expected at least 1 of each'
-        )
-    if k > limits.candidates:
-        raise QueryError(
-            QueryCode.TOO_MANY_CANDIDATES, f'{k} candidates: at most {limits.candidates}'
-        )
-    if t > limits.steps:
-        raise QueryError(QueryCode.TOO_MANY_STEPS, f'{t} steps: at most {limits.steps}')
+    check_counts(k, t, limits)
     if a != contract.action_width:
         raise QueryError(
             QueryCode.WRONG_DIMS,
             f'{a} action entries: contract {contract.name} has {contract.action_width}',
         )
-    array = np.asarray(actions, np.float64)
+    array = np.asarray(actions)
     if array.shape not in ((k * t * a,), (k, t, a)):
         raise QueryError(
             QueryCode.WRONG_DIMS,
             f'actions of shape {list(array.shape)}: expected {k} x {t} x {a} = {k * t * a} '
             'numbers',
         )
-    actions_KTA = array.reshape(k, t, a)
+    actions_KTA = array.astype(np.float64).reshape(k, t, a)
     low_A, high_A = contract.limits_A2.T
     finite = np.isfinite(actions_KTA)
     if not finite.all():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from wm_ros.model_package import ModelPackage
 from wm_ros.planning.errors import QueryCode, QueryError
 from wm_ros.planning.goals import Term
-from wm_ros.planning.query import Limits, Query, Start
+from wm_ros.planning.query import Limits, Query, Start, check_counts
+
+LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 
 
 def check_query(query: Query, package: ModelPackage, limits: Limits) -> None:
@@ -62,16 +62,7 @@ def _check_actions(query: Query, package: ModelPackage, limits: Limits) -> None:
             f'[candidates, steps, {width}]',
         )
     k, t, _ = actions.shape
-    if k < 1 or t < 1:
-        raise QueryError(
-            QueryCode.WRONG_DIMS, f'{k} candidates of {t} steps: expected at least 1 of each'
-        )
-    if k > limits.candidates:
-        raise QueryError(
-            QueryCode.TOO_MANY_CANDIDATES, f'{k} candidates: at most {limits.candidates}'
-        )
-    if t > limits.steps:
-        raise QueryError(QueryCode.TOO_MANY_STEPS, f'{t} steps: at most {limits.steps}')
+    check_counts(k, t, limits)
     if not np.isfinite(actions).all():
         raise QueryError(QueryCode.NOT_FINITE, 'actions are not finite')
     if (np.abs(actions) > 1).any():
@@ -106,9 +97,10 @@ def _check_size(query: Query, limits: Limits) -> None:
 
 
 def _check_term(term: Term, package: ModelPackage, limits: Limits) -> None:
-    if not math.isfinite(term.weight):
+    if not abs(term.weight) <= LARGEST_WEIGHT:  # written so that NaN is refused too
         raise QueryError(
-            QueryCode.INVALID_OBJECTIVE, f'{term.name}: weight {term.weight} is not finite'
+            QueryCode.INVALID_OBJECTIVE,
+            f'{term.name}: weight {term.weight} is not a finite float32',
         )
     term.check(package)
     pictures = getattr(term, 'units', 0)

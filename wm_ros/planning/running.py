@@ -12,12 +12,12 @@ import numpy as np
 
 from wm_ros.datatypes import FloatArray
 from wm_ros.memory import NonFiniteError
-from wm_ros.planning.effort import Pace, Units, pieces
+from wm_ros.planning.effort import Pace, Units, pieces, spread_units
 from wm_ros.planning.errors import QueryCode, QueryError
 from wm_ros.planning.goals import GoalPictures, Term
 from wm_ros.planning.objectives import Objective, Reward
 from wm_ros.planning.picture_book import PictureBook
-from wm_ros.planning.pricing import evaluate, stops_early, term_costs, term_units
+from wm_ros.planning.pricing import draw_spread, evaluate, stops_early, term_costs, term_units
 from wm_ros.planning.query import Evaluation, FramesWanted, ImaginedFrame, Query
 from wm_ros.planning.rollouts import Rollouts
 from wm_ros.world_model import WorldModel
@@ -51,6 +51,7 @@ class Running:
             term.units for term in query.objectives if isinstance(term, GoalPictures)
         )
         self._cost_units = sum(term_units(query, term) for term in query.objectives) + 1
+        self._cost_units += spread_units(len(query.actions_KTA), query.draws)
         self._cost_units_done = 0
         self._decode_units_done = 0
         rollouts.begin(
@@ -204,8 +205,12 @@ class Running:
             ):
                 self._cost_units_done += 1
                 yield from self._done('cost')
+        spread_K = np.empty(count, np.float32)
+        for _ in draw_spread(latents_KMTCHW, spread_K):
+            self._cost_units_done += 1
+            yield from self._done('cost')
         self._evaluation = evaluate(
-            query, objectives, terms, latents_KMTCHW, self._calibration, cost_steps_K
+            query, objectives, terms, spread_K, horizon, self._calibration, cost_steps_K
         )
         yield from self._done('cost')
         if query.frames is FramesWanted.LAST:
