@@ -12,10 +12,11 @@ Axes: K candidates, T time, A action, P parameters.
 
 from __future__ import annotations
 
+import signal
 from array import array
 from collections import deque
 from functools import partial
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ Array = npt.NDArray[np.floating]
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 JOINTS = ('x', 'y', 'z')  # action entries that move; the others are held
 CYCLE, AHEAD = 8, 10  # frames of a cycle, and of a plan for the time after it
-CANDIDATES = 16  # few: what one core answers in a cycle beside the camera; take more if you can
+CANDIDATES = 8  # one sub-batch: what a busy core answers in a cycle; take more if you can
 MOST_STEP = 0.1  # from frame to frame, as a share of an entry's range
 MARGIN = 0.8  # share of a cycle that an answer may take; the rest is for its way
 
@@ -59,6 +60,7 @@ class Controller(Node):
         self.seen_ns = 0  # stamp of the newest frame that the world model has seen
         self.todo: deque[Array] = deque()  # commands for the frames after the next one
         self.news = Condition()  # guards the last three
+        self.over = Event()
         hear = self.create_subscription
         hear(ModelInfo, '/world_model/model_info', partial(setattr, self, 'info'), LATCHED)
         hear(Prediction, '/world_model/prediction', self.hear_frame, 10)
@@ -94,7 +96,7 @@ class Controller(Node):
         """
         with self.news:
             begun_ns = self.seen_ns
-            while self.seen_ns == begun_ns or len(self.todo) >= CYCLE:
+            while (self.seen_ns == begun_ns or len(self.todo) >= CYCLE) and not self.over.is_set():
                 self.news.wait(0.1)
             coming = [np.array(self.command.values), *self.todo]
             coming += [coming[-1]] * (CYCLE - len(coming))  # nothing planned: hold
@@ -102,10 +104,10 @@ class Controller(Node):
             return self.seen_ns, np.stack(coming)
 
     def control(self) -> None:
-        """Plan for ever."""
+        """Plan until it is over."""
         while not (self.info and self.goal and self.command):
-            with self.news:
-                self.news.wait(0.1)
+            if self.over.wait(0.1):
+                return
         limits_A2 = np.stack([self.info.action_low, self.info.action_high], 1).astype(np.float64)
         step_A = MOST_STEP * (limits_A2[:, 1] - limits_A2[:, 0])
         entries = tuple(self.info.action_names.index(joint) for joint in JOINTS)
@@ -115,6 +117,8 @@ class Controller(Node):
         deadline_ms = MARGIN * CYCLE * 1e3 / self.info.rate_hz
         while True:
             seen_ns, coming_TA = self.begin_cycle()
+            if self.over.is_set():
+                return
             plans_KTA = space.decode(solver.ask(rng), coming_TA[-1])
             coming_KTA = np.repeat(coming_TA[None], CANDIDATES, 0)
             try:
@@ -146,20 +150,20 @@ class Controller(Node):
 
 def main() -> None:
     """Follow the newest goal until Ctrl-C."""
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is a KeyboardInterrupt
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Controller()
+    # Not a KeyboardInterrupt, which could come between a lock and what gives it back.
+    signal.signal(signal.SIGINT, lambda *_: node.over.set())
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     thread = Thread(target=executor.spin)
     thread.start()
-    try:
-        node.control()
-    except KeyboardInterrupt:
-        executor.shutdown()
-        thread.join()
-        node.client.close()
-        node.destroy_node()
-        rclpy.shutdown()
+    node.control()
+    executor.shutdown()
+    thread.join()
+    node.client.close()
+    node.destroy_node()
+    rclpy.shutdown()
 
 
 if __name__ == '__main__':

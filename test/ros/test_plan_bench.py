@@ -185,7 +185,7 @@ def test_what_an_episode_depends_on_is_all_that_decides_whether_it_is_kept(
     assert made_of(planner='candidates=17') != usual
     assert made_of(package='tabletop_small_none') != usual
     assert made_of(goals='memory=1') != usual  # a second package is asked
-    monkeypatch.setattr('wm_ros.evaluation.machine.commit', lambda: 'later')
+    monkeypatch.setattr('wm_ros.nodes.plan_agenda.code_digest', lambda: 'elsewhere')
     assert made_of() != usual
 
 
