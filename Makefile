@@ -130,7 +130,7 @@ quality: setup  ## measure the shipped package: out/quality/quality.json (SEED= 
 bench: setup  ## time of a frame, a fork, a long session, by engine and arm: out/bench (ARGS=--quick)
 	$(run) -m wm_ros.evaluation.speed $(ARGS)
 
-bench-plan: setup  ## the same with 50 goals and every search, 40 minutes: out/plan
+bench-plan: setup  ## the same with 50 goals and every search, 40 minutes, resumable (ARGS=--fresh): out/plan
 	$(run) -m wm_ros.nodes.plan_bench $(ARGS)
 
 # Bags by name: each half of them, the one fitted on and the one judged on, holds every kind.
