@@ -104,8 +104,8 @@ AnyStage = TypeVar('AnyStage', bound=Stage)
 # A window of the `window` arm, four times over: most rows find theirs full.
 BASELINE_FRAMES = 64
 BASELINE_CLIPS = 16  # windows of a step, at least
-# Steps of its teachers: what two of them can do in 40 minutes on 2 cores, from weights of `ttt`.
-BASELINE_STEPS = (300, 700)
+# Steps of its teachers: what two baselines can do in 45 minutes on 2 cores, from weights of `ttt`.
+BASELINE_STEPS = (300, 300)
 
 
 @dataclass(frozen=True)
