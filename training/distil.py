@@ -89,7 +89,7 @@ def few_step_error(
     ODE solution from the same first noise.
     """
     generator = torch.Generator().manual_seed(seed)
-    clean = replace(stage, noisy_share=0.0, dropped=0.0, ahead=0)
+    clean = replace(stage, noisy_share=0.0, dropped=0.0, ahead=0, skill_ahead=0, depths=1)
     rows = draw_rows(reference, shards, clean, np.random.default_rng(seed), generator)
     shape = (len(rows.target_CHW), len(steps), *rows.target_CHW.shape[1:])
     noise = torch.randn(shape, generator=generator)

@@ -219,8 +219,10 @@ class Run:
         stages = self.recipe.stages[: None if position is None else position + 1]
         seeds = _parts(PRACTICE_SEED, counts[: len(stages)])
         if position is None or stages[-1].skill_share:
+            # A baseline has fewer stages, and what `ttt` has practised in all of its own.
             skilled = sum(stage.skill_share > 0 for stage in stages)
-            seeds += _parts(SKILL_SEED, self.recipe.skill_clips[:skilled])
+            seen = None if self.recipe.goes_on_from else skilled
+            seeds += _parts(SKILL_SEED, self.recipe.skill_clips[:seen])
         return [{'seeds': part, 'frames': self.recipe.practice_frames} for part in seeds]
 
     def shards(self, autoencoder: Autoencoder, position: int | None = None) -> Shards:

@@ -24,7 +24,15 @@ from training.losses import (
 )
 from training.optimise import Schedule, optimise, running_state
 from training.probe import collect, recall_2afc
-from training.recipes import REAL, TABLETOP, TINY, StudentStage, real_recipe
+from training.recipes import (
+    REAL,
+    TABLETOP,
+    TINY,
+    Recipe,
+    StudentStage,
+    baseline,
+    real_recipe,
+)
 from training.run import Run
 from training.shards import Batch, Shards, motion_starts, reveal_events, write_shards
 from training.world import SKILL_SEED
@@ -218,28 +226,27 @@ def test_a_way_that_is_imagined_gives_problems_at_several_depths() -> None:
 
 
 def test_skill_clips_are_rendered_as_stages_come_to_need_them(tmp_path: Path) -> None:
-    run = Run(
-        TABLETOP,
-        work=tmp_path,
-        artefacts=tmp_path,
-        contract=share.REPOSITORY / 'contracts' / 'tabletop.yaml',
-        bags=[],
-        workers=1,
-        packages=tmp_path,
-        command='',
-    )
-    names = [stage.name for stage in TABLETOP.stages]
+    def skilled(recipe: Recipe, name: str) -> int:
+        run = Run(
+            recipe,
+            work=tmp_path,
+            artefacts=tmp_path,
+            contract=share.REPOSITORY / 'contracts' / 'tabletop.yaml',
+            bags=[],
+            workers=1,
+            packages=tmp_path,
+            command='',
+        )
+        position = [stage.name for stage in recipe.stages].index(name)
+        parts = [part['seeds'] for part in run.practice_parts(position)]
+        return sum(len(seeds) for seeds in parts if seeds.start >= SKILL_SEED)
 
-    def skilled(name: str | None) -> int:
-        parts = run.practice_parts(None if name is None else names.index(name))
-        return sum(len(part['seeds']) for part in parts if part['seeds'].start >= SKILL_SEED)
-
-    assert [skilled(name) for name in ('teacher_whole', 'teacher_skills', 'teacher_strokes')] == [
-        0,
-        60,
-        60,
-    ]
-    assert skilled('teacher_pushes') == skilled('student') == skilled(None) == 160
+    assert skilled(TABLETOP, 'teacher_whole') == 0
+    assert skilled(TABLETOP, 'teacher_skills') == skilled(TABLETOP, 'teacher_strokes') == 60
+    assert skilled(TABLETOP, 'teacher_pushes') == skilled(TABLETOP, 'student') == 160
+    none = baseline(TABLETOP, 'none')
+    assert skilled(none, 'teacher_short') == 0
+    assert skilled(none, 'teacher_pushes') == skilled(none, 'student') == 160
 
 
 def test_terminal_pair_of_consistency_is_the_euler_step_itself() -> None:
