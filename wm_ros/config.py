@@ -308,7 +308,10 @@ class PlannerConfig:
     finalists: int = knob(7, 'candidates asked about again, under fresh noise', low=1, high=1024)
     final_draws: int = knob(4, 'noise draws per finalist', low=1, high=8)
     margin: float = knob(
-        0.1, 'share of the cost of holding still that acting must save', low=0.0, high=1.0
+        0.1,
+        'share of the highest cost of holding still so far that acting must save',
+        low=0.0,
+        high=1.0,
     )
     answer_s: float = knob(
         60.0, 'how long to wait for an answer or a prediction', unit='s', low=0.1, high=3600.0

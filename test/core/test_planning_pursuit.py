@@ -144,6 +144,17 @@ def test_what_helped_is_where_the_next_search_begins() -> None:
     assert near == pytest.approx(0.48) and far < 0.01
 
 
+def test_near_the_goal_little_is_not_worth_a_motion() -> None:
+    """What is saved is held against the highest cost on the way, not against what is left."""
+    far, near = Attempts(), Attempts()
+    far.look(100.0, EFFORT.margin)
+    for attempts, length in ((near, FRAMES), (far, 0)):
+        rng = np.random.default_rng(0)
+        choice = decide(Bowl(), Space(), Cem(A, 64), COMMAND_A, rng, EFFORT, attempts)
+        assert choice.cost < 0.5 * choice.hold_cost < 5.0
+        assert len(choice.actions_TA) == length
+
+
 class Reward(Bowl):
     """Costs below zero: a reward, minus one."""
 

@@ -73,16 +73,20 @@ class Attempts:
 
     Attributes:
         last_P: parameters carried out last, None before the first.
+        highest: cost of holding still where it was highest so far, without its sign. What is saved
+            is held against that: near the goal costs are small, and no better known than before.
     """
 
     def __init__(self) -> None:
         self.last_P: FloatArray | None = None
+        self.highest = 0.0
         self._failed: list[FloatArray] = []
         self._hold_cost = np.inf
 
     def look(self, hold_cost: float, margin: float) -> None:
         """Take the cost of holding still now; tells whether the last motion has failed."""
-        if self.last_P is not None and not _saves(hold_cost, self._hold_cost, margin):
+        self.highest = max(self.highest, abs(hold_cost))
+        if self.last_P is not None and self._hold_cost - hold_cost <= margin * self.highest:
             self._failed.append(self.last_P)
         else:
             self._failed.clear()
@@ -112,7 +116,7 @@ class Effort:
         rounds: questions of the solver.
         finalists: candidates that are priced again, 1 or more.
         draws: noise draws in the search, and for the finalists.
-        margin: share of the cost of holding still that the winner must save.
+        margin: share of the highest cost of holding still so far that the winner must save.
     """
 
     rounds: int = 4
@@ -158,7 +162,8 @@ def decide(
     finalists_KP = _distinct(np.concatenate(asked), np.concatenate(costs), effort.finalists)
     candidate_steps = sum(map(len, asked)) * space.frames
     actions_KTA, penalty_K = space.decode(finalists_KP, command_A), attempts.penalty(finalists_KP)
-    choice, best = _settle(price, actions_KTA, command_A, rng, effort, penalty_K)
+    least = effort.margin * attempts.highest
+    choice, best = _settle(price, actions_KTA, command_A, rng, effort, penalty_K, least)
     attempts.last_P = finalists_KP[best]
     return replace(
         choice,
@@ -182,7 +187,7 @@ def compare(
         actions_KTA: float32 in the contract's units.
     """
     none_K = np.zeros(len(actions_KTA), np.float32)
-    return _settle(price, actions_KTA, command_A, rng, effort, none_K, must_act=True)[0]
+    return _settle(price, actions_KTA, command_A, rng, effort, none_K, least=-np.inf)[0]
 
 
 def _hold_cost(
@@ -203,10 +208,10 @@ def _settle(
     rng: np.random.Generator,
     effort: Effort,
     penalty_K: FloatArray,
-    must_act: bool = False,
+    least: float,
 ) -> tuple[Choice, int]:
-    """Price the finalists and holding still under fresh noise; return the cheapest, and which
-    finalist it was.
+    """Price the finalists and holding still under fresh noise; return the cheapest, carried out
+    where it saves more than the least, and which finalist it was.
     """
     count, frames = actions_KTA.shape[:2]
     held_1TA = np.broadcast_to(command_A, (1, frames, len(command_A))).astype(np.float32)
@@ -214,7 +219,7 @@ def _settle(
     priced = price(everything, int(rng.integers(2**31)), effort.final_draws)
     best = int(np.argmin(priced.costs_K[:count] + penalty_K))
     cost, hold_cost = float(priced.costs_K[best]), float(priced.costs_K[count])
-    acts = must_act or _saves(cost, hold_cost, effort.margin)
+    acts = hold_cost - cost > least
     choice = Choice(
         actions_KTA[best, : int(priced.steps_K[best])] if acts else actions_KTA[best, :0],
         cost,
@@ -224,11 +229,6 @@ def _settle(
         candidate_steps=(count + 1) * frames,
     )
     return choice, best
-
-
-def _saves(cost: float, hold_cost: float, margin: float) -> bool:
-    """Whether a cost is lower than holding still by a share of that; costs may be negative."""
-    return hold_cost - cost > margin * abs(hold_cost)
 
 
 def _distinct(params_KP: FloatArray, costs_K: FloatArray, count: int) -> FloatArray:
