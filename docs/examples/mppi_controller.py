@@ -158,12 +158,14 @@ def main() -> None:
     executor.add_node(node)
     thread = Thread(target=executor.spin)
     thread.start()
-    node.control()
-    executor.shutdown()
-    thread.join()
-    node.client.close()
-    node.destroy_node()
-    rclpy.shutdown()
+    try:
+        node.control()
+    finally:
+        executor.shutdown()
+        thread.join()
+        node.client.close()
+        node.destroy_node()
+        rclpy.shutdown()
 
 
 if __name__ == '__main__':

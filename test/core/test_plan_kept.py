@@ -11,7 +11,7 @@ import pytest
 from wm_ros.evaluation.plan_kept import Kept
 from wm_ros.evaluation.plan_results import Episode
 
-MADE_OF = {'package': 'a', 'commit': 'b', 'settings': {'rounds': 2}}
+MADE_OF = {'package': 'a', 'code': 'b', 'settings': {'rounds': 2}}
 
 
 def episode(number: int = 3) -> Episode:
@@ -35,16 +35,19 @@ def test_what_is_kept_comes_back_whole_in_a_second_call(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     'changed',
-    [{'package': 'x'}, {'commit': 'x'}, {'settings': {'rounds': 3}}, {'without': 'x'}],
+    [{'package': 'x'}, {'code': 'x'}, {'settings': {'rounds': 3}}, {'without': 'x'}],
 )
-def test_another_package_commit_or_setting_begins_anew(tmp_path: Path, changed: dict) -> None:
+def test_another_package_code_or_setting_has_a_folder_of_its_own(
+    tmp_path: Path, changed: dict
+) -> None:
     kept = Kept.open(tmp_path / 'kept', MADE_OF)
     kept.add(episode())
     kept.add_load(2.0, {'fork64_ms': 1.0})
-    kept = Kept.open(tmp_path / 'kept', MADE_OF | changed)
-    assert kept.find('push', 3, 'cem') is None and kept.load(2.0) is None
-    # Nor do the first conditions find again what was kept under them.
-    assert Kept.open(tmp_path / 'kept', MADE_OF).find('push', 3, 'cem') is None
+    other = Kept.open(tmp_path / 'kept', MADE_OF | changed)
+    assert other.find('push', 3, 'cem') is None and other.load(2.0) is None
+    Kept.open(tmp_path / 'kept', MADE_OF | changed, fresh=True)
+    # What was kept under the first conditions is there as long as nobody asks to forget it.
+    assert Kept.open(tmp_path / 'kept', MADE_OF).find('push', 3, 'cem') is not None
 
 
 def test_a_fresh_run_forgets(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ GOOD: dict[str, Any] = {
     'stream_latency_ms': {'p50': 9.0, 'p99': 20.0},
     'stream_frames': {'sent': 500, 'predicted': 500},
     'fork64_ms': 0.1,
+    'unit_ms': 4.0,
     'queries_by_size': {
         'K8_T8': {
             'candidate_steps_per_s': 800.0,
@@ -57,7 +58,7 @@ def episode(task: str, number: int, planner: str, reached: bool) -> Episode:
 
 
 def test_good_figures_pass_every_gate() -> None:
-    assert judged(GOOD) == [True] * 8
+    assert judged(GOOD) == [True] * 9
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,7 @@ def test_good_figures_pass_every_gate() -> None:
         ('stream_latency_ms.p99', 41.0),
         ('stream_frames.predicted', 490),
         ('fork64_ms', 5.1),
+        ('unit_ms', 8.1),
     ],
 )
 def test_every_gate_can_fail(path: str, value: float) -> None:
@@ -80,13 +82,13 @@ def test_every_gate_can_fail(path: str, value: float) -> None:
 
 def test_few_goals_are_shown_and_not_judged() -> None:
     few = changed('goals', {'free': 4, 'push': 4, 'memory': 2})
-    assert judged(few) == [None] * 4 + [True] * 4
+    assert judged(few) == [None] * 4 + [True] * 5
     assert '4 goals' in gates(few)[0].note
 
 
 def test_a_planner_that_was_not_run_is_not_judged() -> None:
     without = changed('success', {'free': {'random': 0.5}, 'push': {'cem': 0.9}})
-    assert judged(without) == [None, True, None, None] + [True] * 4
+    assert judged(without) == [None, True, None, None] + [True] * 5
 
 
 def test_success_is_the_share_by_task_and_planner() -> None:
@@ -137,7 +139,7 @@ def test_a_99th_percentile_is_told_of_50_times_or_more() -> None:
 
 def test_a_stream_of_a_few_frames_is_shown_and_not_judged() -> None:
     few = changed('stream_frames', {'sent': 49, 'predicted': 49})
-    assert judged(few) == [True] * 6 + [None, True]
+    assert judged(few) == [True] * 6 + [None, True, True]
     assert '49 frames, 50 are needed' in gates(few)[6].note
 
 

@@ -29,6 +29,7 @@ LOAD = {
     'stream_frames': {'sent': 500, 'predicted': 500},
     'query_ms': {'p50': 900.0, 'max': 950.0},
     'fork64_ms': 0.1,
+    'unit_ms': 4.0,
     'queries_by_size': {},
 }
 

@@ -7,6 +7,7 @@ import time
 from array import array
 from collections.abc import Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,12 @@ from planner import (
 )
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
+from rclpy.task import Future
 from robot import Child, Robot
 from wm_ros_msgs.srv import EvaluateCandidates
 
 from wm_ros.nodes.planner_answers import evaluation_request, limit
+from wm_ros.nodes.planner_async import PlannerQuestions
 from wm_ros.nodes.planner_client import (
     Answer,
     QueryCode,
@@ -243,6 +246,27 @@ def test_nobody_waits_for_an_answer_that_does_not_come(robot: Robot) -> None:
     assert {request.deadline_ms for request in oracle.asked} == {1900.0}
     oracle.close()
     client.close()
+
+
+def test_an_answer_that_is_there_at_once_is_taken(robot: Robot) -> None:
+    questions = PlannerQuestions(robot.node, EvaluateCandidates, '/swift', timeout_s=5.0)
+    answered = Future()
+    answered.set_result(7)  # by the executor's thread, before the asker's has gone on
+    robot.node.destroy_client(questions._client)
+    questions._client = SimpleNamespace(
+        service_is_ready=lambda: True,
+        call_async=lambda request: answered,
+        remove_pending_request=lambda sent: None,
+    )
+    questions._found_s = 0.0
+    asked: list[Future] = []
+    asker = threading.Thread(
+        target=lambda: asked.append(questions.ask(None, lambda response: response + 1)),
+        daemon=True,
+    )
+    asker.start()
+    asker.join(5.0)
+    assert not asker.is_alive() and asked[0].result() == 8
 
 
 def test_a_call_is_given_up_as_soon_as_it_is_not_wanted(robot: Robot) -> None:

@@ -18,12 +18,13 @@ from rclpy.action import ActionClient
 from rclpy.qos import QoSProfile
 from robot import Child
 from wm_ros_msgs.action import ReachGoal
-from wm_ros_msgs.msg import Action, StateHandle
+from wm_ros_msgs.msg import Action, ModelInfo, StateHandle
 
-from wm_ros.config import COMMAND_TOPIC
+from wm_ros.config import COMMAND_TOPIC, PlannerConfig
 from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes.judge import SETTLE_FRAMES, Judge, request
 from wm_ros.nodes.planner_client import WorldModelClient
+from wm_ros.nodes.planner_goals import PursuitError, knots
 from wm_ros.nodes.planner_robot import JUMP_NS, CommandInForce
 from wm_ros.nodes.stage import PERIOD_NS, StageTimeout, wait_for
 from wm_ros.sim.goals import Goal, make_goal
@@ -152,6 +153,42 @@ def test_goals_that_make_no_sense_are_refused(
     assert status == GoalStatus.STATUS_ABORTED
     assert (result.success, result.error_code) == (False, CODES.INVALID_GOAL)
     assert word in result.message
+
+
+def test_knots_are_a_skill_of_any_robot(
+    judge: Judge, goal: Goal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_knots(*asked: Any) -> ReachGoal.Goal:
+        wanted = request(*asked)
+        wanted.skill, wanted.most_skills = 'knots', 1
+        return wanted
+
+    monkeypatch.setattr('wm_ros.nodes.judge.request', with_knots)
+    judge.play_past(goal)
+    before, rest_A = judge.stage.frames, judge.stage.command_A
+    result = judge.pursue(goal, 'cem', 1)
+    assert (result.success, result.skills) == (True, 1)
+    config = PlannerConfig()
+    assert 1 <= judge.stage.frames - before - SETTLE_FRAMES <= config.knot_frames
+    moved_A = judge.stage.command_A != rest_A
+    assert moved_A[:3].any() and not moved_A[3:].any()
+
+
+@pytest.mark.parametrize(
+    ('given', 'word'),
+    [
+        ({'knots': 13}, '13 knots'),
+        ({'knot_entries': ()}, 'entries'),
+        ({'knot_entries': ('x', 'elbow')}, 'elbow'),
+    ],
+)
+def test_knots_that_make_no_sense_are_refused_with_the_reason(
+    given: dict[str, Any], word: str
+) -> None:
+    info = ModelInfo(action_names=['x', 'y'], action_low=[-1.0, -1.0], action_high=[1.0, 1.0])
+    with pytest.raises(PursuitError, match=word) as refused:
+        knots(PlannerConfig(**{'knot_entries': ('x', 'y')} | given), info)
+    assert refused.value.code == CODES.INVALID_GOAL
 
 
 def test_what_the_world_model_refuses_is_told_with_its_reason(judge: Judge, goal: Goal) -> None:

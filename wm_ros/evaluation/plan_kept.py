@@ -1,11 +1,12 @@
 """What a planning run has finished, on disk: a run that was cut goes on from here.
 
 One file per episode, one per load measurement, and `made_of.json`: what they were made with. A run
-that is made of anything else begins anew. Knows nothing of who plans, or how.
+that is made of anything else has a folder of its own. Knows nothing of who plans, or how.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -33,20 +34,20 @@ class Kept:
 
     @classmethod
     def open(cls, folder: Path, made_of: Mapping[str, Any], fresh: bool = False) -> Kept:
-        """Return what was kept under the same conditions; what was kept under others goes.
+        """Return what was kept under the same conditions; what was kept under others stays.
 
         Args:
-            folder: made where it is missing.
+            folder: of all runs; made where it is missing.
             made_of: whatever an episode's outcome depends on, as JSON can hold it.
-            fresh: forget everything.
+            fresh: forget what was kept under these conditions.
         """
         text = json.dumps(made_of, indent=1, sort_keys=True) + '\n'
-        said = folder / MADE_OF
-        if fresh or not said.is_file() or said.read_text() != text:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            _write(said, text.encode())
-        return cls(folder)
+        own = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+        if fresh:
+            shutil.rmtree(own, ignore_errors=True)
+        own.mkdir(parents=True, exist_ok=True)
+        _write(own / MADE_OF, text.encode())
+        return cls(own)
 
     def find(self, task: str, number: int, planner: str) -> Episode | None:
         """Return an episode that is finished; None where it is not, or its file is damaged."""

@@ -110,7 +110,7 @@ def pursue_truly(
                 price, space.decode(space.settings, command_A), command_A, rng, effort
             )
         else:
-            solver = Cem(space.dims, candidates, max(2, candidates // 8))
+            solver = Cem(space.dims, candidates)
             choice = decide(price, space, solver, command_A, rng, effort, attempts)
         choices.append(choice)
         if not len(choice.actions_TA):

@@ -61,6 +61,7 @@ def run(bench: Bench, console: Console) -> int:
         text = f'{earlier} episodes of an earlier call are kept (ARGS=--fresh begins anew)'
         console.print(text, highlight=False)
     load = kept.load(bench.load_s)
+    load_of_earlier_call = load is not None
     if load is None:
         load = plan_load.measure(bench.out, str(package.path), bench.load_s, console)
         kept.add_load(bench.load_s, load)
@@ -73,6 +74,7 @@ def run(bench: Bench, console: Console) -> int:
         'episodes_of_earlier_calls': earlier,
         'wall_s': round(time.monotonic() - begun_s, 1),
         **load,
+        'load_of_earlier_call': load_of_earlier_call,
         'goals': dict(bench.goals),
         'first_goal': bench.first,
         'package': package.name,

@@ -77,8 +77,9 @@ class Worker:
         if self.running:
             self._process.terminate()
             self._process.join(END_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.ident or 0, signal.SIGKILL)
+        if self._process.ident is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.ident, signal.SIGKILL)
         self._process.kill()  # where it had no group yet
         self._process.join()
 

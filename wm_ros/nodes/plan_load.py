@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
@@ -104,7 +105,7 @@ def measure(
             )
         }
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        node = Node('load')
+        node, client = Node('load'), None
         try:
             client = WorldModelClient(node, timeout_s=START_S)
             asker = Asker(client, loaded.manifest.contract, goal_HWC)
@@ -115,10 +116,12 @@ def measure(
             with ForkTimer(memory) as forks:
                 beside = asker.ask(K, T, seconds, LONGER * seconds)
             ended_ns = time.monotonic_ns()
+            took_ms = unit_ms(node)
             cap_s = GRID_SHARE * seconds
             sizes = {size(k, t): asker.ask(k, t, 0.0, cap_s) for k, t in grid}
-            client.close()
         finally:
+            if client is not None:
+                client.close()
             node.destroy_node()
             rclpy.try_shutdown()
             for process in nodes.values():
@@ -139,9 +142,32 @@ def measure(
         'query_ms': beside['query_ms'],
         'fork64_ms': forks.times()['p50'],
         'fork64': {**forks.times(), 'forks': len(forks.took_ms), 'frames': memory.frames},
+        'unit_ms': took_ms,
         'queries_by_size': {size(K, T): beside, **sizes},
         'load_s': round(time.monotonic() - started_s, 1),
     }
+
+
+def unit_ms(node: Node) -> float:
+    """Return the median time of a sub-batch in the world model, from its diagnostics.
+
+    Raises:
+        TimeoutError: it does not say.
+    """
+    told: list[float] = []
+
+    def hear(message: DiagnosticArray) -> None:
+        values = [value for status in message.status for value in status.values]
+        told.extend(float(value.value) for value in values if value.key == 'query_unit_ms')
+
+    diagnostics = node.create_subscription(DiagnosticArray, '/diagnostics', hear, 10)
+    end_s = time.monotonic() + START_S
+    while not told:
+        if time.monotonic() > end_s:
+            raise TimeoutError(f'no query_unit_ms on /diagnostics within {START_S:g} s')
+        rclpy.spin_once(node, timeout_sec=0.1)
+    node.destroy_subscription(diagnostics)
+    return told[0]
 
 
 def size(k: int, t: int) -> str:

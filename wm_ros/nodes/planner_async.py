@@ -88,11 +88,19 @@ class PlannerQuestions:
         """Send what can be sent, end what has waited for too long."""
         now_s = time.monotonic()
         with self._lock:
-            if self._is_found(now_s):
-                for question in self._questions:
-                    if question.sent is None and not question.answer.cancelled():
-                        self._send(question, now_s)
+            waiting = [
+                question
+                for question in self._questions
+                if question.sent is None and not question.answer.cancelled()
+            ]
+            sent = waiting if self._is_found(now_s) else []
+            answers = [self._client.call_async(question.request) for question in sent]
+            for question, answer in zip(sent, answers, strict=True):
+                question.end_s, question.sent = now_s + self._timeout_s, answer
             late = [question for question in self._questions if now_s > question.end_s]
+        # Without the lock: a callback runs at once where the answer is there already.
+        for question, answer in zip(sent, answers, strict=True):
+            answer.add_done_callback(partial(self._take, question))
         for question in late:
             what = 'nobody offers it' if question.sent is None else 'no answer'
             error = TimeoutError(f'{self._topic}: {what} within {self._timeout_s:g} s')
@@ -106,11 +114,6 @@ class PlannerQuestions:
         elif self._found_s is None:
             self._found_s = now_s
         return self._found_s is not None and now_s >= self._found_s + MATCH_S
-
-    def _send(self, question: _Question, now_s: float) -> None:
-        question.end_s = now_s + self._timeout_s
-        question.sent = self._client.call_async(question.request)
-        question.sent.add_done_callback(partial(self._take, question))
 
     def _take(self, question: _Question, sent: Future) -> None:
         try:

@@ -84,19 +84,19 @@ def skill_space(skill: str, config: PlannerConfig, info: ModelInfo) -> ActionSpa
 def knots(config: PlannerConfig, info: ModelInfo) -> Knots:
     """Return free motions of the entries that the node is set to; raises as `read_task`."""
     names = list(info.action_names)
-    try:
-        entries = tuple(names.index(name) for name in config.knot_entries)
-    except ValueError as error:
-        raise PursuitError(CODES.INVALID_GOAL, f'knot_entries: {error}') from error
     limits_A2 = np.stack([info.action_low, info.action_high], 1).astype(np.float64)
     step_A = config.knot_step * (limits_A2[:, 1] - limits_A2[:, 0])
-    return Knots(config.knot_frames, config.knots, entries, limits_A2, step_A)
+    try:
+        entries = tuple(names.index(name) for name in config.knot_entries)
+        return Knots(config.knot_frames, config.knots, entries, limits_A2, step_A)
+    except ValueError as error:
+        raise PursuitError(CODES.INVALID_GOAL, f'skill knots: {error}') from error
 
 
 def make_solver(name: str, dims: int, candidates: int) -> Solver:
     """Return a solver for a space of so many parameters; raises as `read_task`."""
     if name == 'cem':
-        return Cem(dims, candidates, max(2, candidates // 8))
+        return Cem(dims, candidates)
     if name == 'mppi':
         return Mppi(dims, candidates)
     if name == 'random':

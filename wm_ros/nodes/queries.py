@@ -129,7 +129,7 @@ class QueryServer:
         try:
             answer: Evaluated = await self._evaluate(request, received_ns)
         except Exception as problem:
-            error = as_refusal(problem, desk.node)
+            error = as_refusal(problem, desk.node, request.owner)
             desk.refused += 1
             response.needed_ms = error.needed_ms
             response.latency_ms = since_ms(received_ns)

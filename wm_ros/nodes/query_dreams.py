@@ -65,7 +65,7 @@ class DreamAction:
             job = self._job(handle, ticket)
             answer: Dreamt = await desk.ask(job, future, dream=True)
         except Exception as problem:
-            error = as_refusal(problem, desk.node)
+            error = as_refusal(problem, desk.node, handle.request.owner)
             desk.refused += 1
             if error.code is QueryCode.CANCELLED:
                 handle.canceled()

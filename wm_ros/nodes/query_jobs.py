@@ -89,7 +89,7 @@ class EvaluationJob:
             t,
             query.draws,
             busy_share,
-            terms=len(query.objectives),
+            terms=sum(getattr(term, 'units', 1) for term in query.objectives),
             pictures=sum(getattr(term, 'units', 0) for term in query.objectives),
             frames=k * -(-t // query.every) if every else 0,
         )

@@ -92,7 +92,7 @@ class StateServices:
             start = self.source(request.state)()
             return self._store.keep(start, request.owner, now_s, request.keep_s)
 
-        return self._handle(response, fork)
+        return self._handle(response, fork, request.owner)
 
     def keep(self, request: KeepState.Request, response: KeepState.Response) -> KeepState.Response:
         """Prolong a kept state."""
@@ -101,7 +101,7 @@ class StateServices:
             check_keeping('', request.keep_s)
             return self._store.extend(request.state, now_s, request.keep_s)
 
-        return self._handle(response, extend)
+        return self._handle(response, extend, '')
 
     def list(
         self, request: ListStates.Request, response: ListStates.Response
@@ -140,22 +140,26 @@ class StateServices:
             raise QueryError(QueryCode.NOT_ACTIVE, 'the node is not active')
         return self._live
 
-    def _handle(self, response: Any, act: Callable[[float], Handle]) -> Any:
+    def _handle(self, response: Any, act: Callable[[float], Handle], owner: str) -> Any:
         now_s = time.monotonic()
         try:
             self._require_active()
             response.handle = state_handle(act(now_s), now_s)
         except Exception as problem:
-            return refuse(response, as_refusal(problem, self._node))
+            return refuse(response, as_refusal(problem, self._node, owner))
         response.success = True
         return response
 
 
-def as_refusal(problem: Exception, node: Node) -> QueryError:
-    """Return the refusal that a planner is told: what is no QueryError is UNKNOWN, and logged."""
+def as_refusal(problem: Exception, node: Node, owner: str) -> QueryError:
+    """Return the refusal that a planner is told: what is no QueryError is UNKNOWN, and logged as
+    an error.
+    """
     if isinstance(problem, QueryError):
+        text = f'{problem.code.name} to a query of {owner!r}: {problem.message}'
+        node.get_logger().debug(text)
         return problem
-    node.get_logger().error(f'a query failed:\n{traceback.format_exc()}')
+    node.get_logger().error(f'a query of {owner!r} failed:\n{traceback.format_exc()}')
     return QueryError(QueryCode.UNKNOWN, repr(problem))
 
 

@@ -140,7 +140,8 @@ class Cem(_Asked):
     Args:
         dims: P.
         candidates: K.
-        elite: how many of the cheapest vectors are the next centres.
+        elite: how many of the cheapest vectors are the next centres; 0 takes an eighth of
+            `candidates`, 2 at least.
         first: K of the first question, which has to hit upon something; 0 takes `candidates`.
         std: of the normals in the second question; then std / 2, std / 3 and so on.
         std_floor: below which it does not fall.
@@ -150,14 +151,14 @@ class Cem(_Asked):
         self,
         dims: int,
         candidates: int = 64,
-        elite: int = 8,
+        elite: int = 0,
         *,
         first: int = 0,
         std: float = 0.25,
         std_floor: float = 0.02,
     ) -> None:
         super().__init__(dims, candidates)
-        self.first = first or candidates
+        self.first, elite = first or candidates, elite or max(2, candidates // 8)
         if not 2 <= elite <= candidates:
             raise ValueError(f'{elite} elites of {candidates} candidates: expected 2 to as many')
         if not std > 0:
