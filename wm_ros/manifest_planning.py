@@ -25,8 +25,9 @@ class Calibration:
     spread; both are linear in h between the knots and held beyond them.
 
     Attributes:
-        draws: M that it was fitted with. It holds for any M of 2 or more in the mean, since the
-            variance is estimated without bias; of fewer draws the spread is known less well.
+        draws: M that it was fitted with. It nearly holds for any M of 2 or more: the variance is
+            estimated without bias, its root a little low for small M; fewer draws know it less
+            well.
         horizons: frames ahead of each knot, rising.
         offset: in units of the latent, by knot.
         scale: by knot.

@@ -67,7 +67,7 @@ def check_engines(package: ModelPackage) -> tuple[list[parity.ParityReport], lis
 def card(package: ModelPackage) -> Table:
     """Return the card as a table of rows."""
     manifest, model = package.manifest, package.model
-    provenance = manifest.provenance
+    provenance, goal_db = manifest.provenance, manifest.planning.goal_db
     table = Table('', package.name, show_lines=False)
     steps = ', '.join(f'{step:g}' for step in manifest.sampler.steps)
     entries = ', '.join(
@@ -104,7 +104,8 @@ def card(package: ModelPackage) -> Table:
         (
             'planning',
             f'sub-batches of {manifest.planning.batch}, uncertainty '
-            + ('calibrated' if manifest.planning.uncertainty else 'not calibrated'),
+            + ('calibrated' if manifest.planning.uncertainty else 'not calibrated')
+            + ('' if goal_db is None else f', goal pictures from {goal_db:g} dB'),
         ),
         ('renderer', manifest.renderer or 'none'),
     ):

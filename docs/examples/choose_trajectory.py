@@ -143,7 +143,7 @@ class Chooser(Node):
         """Give one command per frame, each for the frame after the newest one seen: stamped in the
         middle between the two, where a camera that is early or late moves it to neither.
         """
-        half_ns = round(0.5e9 / self.info.rate_hz)
+        half_ns = round(0.5e9 / self.info.rate_hz + 1e6 * self.info.action_lead_ms)
         for command_A in commands_TA:
             before_ns = self.seen_ns
             while self.seen_ns == before_ns:

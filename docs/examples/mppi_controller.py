@@ -79,7 +79,7 @@ class Controller(Node):
             self.seen_ns = seen_ns
             if self.todo:
                 self.command = Action(values=array('f', self.todo.popleft()))
-                half_ns = round(0.5e9 / self.info.rate_hz)
+                half_ns = round(0.5e9 / self.info.rate_hz + 1e6 * self.info.action_lead_ms)
                 self.command.header.stamp = Time(nanoseconds=seen_ns + half_ns).to_msg()
                 self.commands.publish(self.command)
             self.news.notify_all()

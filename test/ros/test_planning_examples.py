@@ -241,7 +241,7 @@ def test_the_command_in_force_is_the_newest_by_its_stamp(alone: None, name: str)
 def test_mppi_gives_one_command_per_frame_in_the_middle_between_two(alone: None) -> None:
     node, given = example('mppi_controller').Controller(), []
     node.commands = SimpleNamespace(publish=given.append)
-    node.info = SimpleNamespace(rate_hz=25.0)
+    node.info = SimpleNamespace(rate_hz=25.0, action_lead_ms=0.0)
     node.todo.extend(np.arange(3.0)[:, None].repeat(A, 1))
     for frame in range(2):
         for horizon in (1, 2):  # a frame is told of once for each horizon
@@ -266,7 +266,11 @@ def test_mppi_leaves_out_a_plan_that_begins_at_another_frame(alone: None) -> Non
     node.commands = SimpleNamespace(publish=lambda command: None)
     names = [entry.name for entry in CONTRACT.entries]
     node.info = SimpleNamespace(
-        rate_hz=25.0, action_names=names, action_low=LOW_A, action_high=HIGH_A
+        rate_hz=25.0,
+        action_lead_ms=0.0,
+        action_names=names,
+        action_low=LOW_A,
+        action_high=HIGH_A,
     )
     node.goal = convert.image_message(picture(), convert.header(0, ''))
     node.command = Action(values=array('f', rest_command()))

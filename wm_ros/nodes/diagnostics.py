@@ -41,6 +41,7 @@ def model_info(loaded: Loaded, head: Header) -> ModelInfo:
         action_units=[entry.unit for entry in contract.entries],
         action_low=convert.float_array(limits_A2[:, 0]),
         action_high=convert.float_array(limits_A2[:, 1]),
+        action_lead_ms=float(contract.action_lead_ms),
         sampler_steps=len(package.sampler.steps),
         sampler_noise=package.sampler.noise,
         calibrated_draws=0 if uncertainty is None else uncertainty.draws,

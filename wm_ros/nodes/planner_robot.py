@@ -150,16 +150,18 @@ class PlannerRobot:
         Raises:
             PursuitError: no more predictions come; or what `require_wanted` raises.
         """
-        half_ns = round(0.5e9 / self.model().rate_hz)
+        model = self.model()
+        half_ns, lead_ns = round(0.5e9 / model.rate_hz), round(1e6 * model.action_lead_ms)
         self._wait_for_frame(1, require_wanted)  # there is a first one to count from
         for action_A in actions_TA:
             require_wanted()
-            stamp_ns = self.seen_ns + half_ns
+            due_ns = self.seen_ns + half_ns
+            stamp_ns = due_ns + lead_ns
             self._in_force.put(action_A, stamp_ns)
             self._commands.publish(
                 Action(header=convert.header(stamp_ns, ''), values=convert.float_array(action_A))
             )
-            self._wait_for_frame(stamp_ns, require_wanted)
+            self._wait_for_frame(due_ns, require_wanted)
 
     def _wait_for_frame(self, stamp_ns: int, require_wanted: Callable[[], None]) -> None:
         """Wait until the world model has seen a frame of that stamp or later; raises as

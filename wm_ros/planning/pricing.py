@@ -146,8 +146,8 @@ def evaluate(
     uncertainty_K = spread_K
     if query.draws > 1 and not np.isfinite(uncertainty_K).all():
         raise QueryError(QueryCode.MODEL_NOT_FINITE, 'the spread of the draws is not finite')
-    # The variance over M draws is estimated without bias for any M of 2 or more, so the fit holds
-    # for all of them in the mean; fewer draws only know it less well (docs/planning.md).
+    # The variance over M draws is estimated without bias for any M of 2 or more, so the fit nearly
+    # holds for all of them; fewer draws only know it less well (docs/planning.md).
     calibrated = calibration is not None and query.draws > 1
     if calibration is not None and calibrated:
         uncertainty_K = calibration.error_K(uncertainty_K, query.start.frames_ahead(horizon))

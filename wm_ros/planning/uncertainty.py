@@ -20,7 +20,8 @@ Numbers = npt.NDArray[np.floating]
 def spread(latents_KMCHW: FloatArray) -> FloatArray:
     """Return the RMS over channels and cells of the standard deviation over draws.
 
-    The deviation is the unbiased one (divided by M - 1), so its square does not depend on M.
+    The deviation is the unbiased one (divided by M - 1), so its square does not depend on M in
+    the mean.
 
     Args:
         latents_KMCHW: float32, M draws of one latent of each candidate.
