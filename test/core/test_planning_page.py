@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from wm_ros.config import PlannerConfig, RuntimeConfig
+from wm_ros.model_package import ModelPackage, find_package
 from wm_ros.planning.errors import QueryCode
 from wm_ros.planning.objectives import OVERS
 from wm_ros.planning.query import FramesWanted, Limits
@@ -178,6 +179,11 @@ def test_an_example_needs_rclpy_numpy_and_the_planners_parts(path: Path) -> None
     messages = {'sensor_msgs.msg', 'wm_ros_msgs.msg'}
     others = {name.split('.')[0] for name in imported - ours - messages}
     assert others - sys.stdlib_module_names == {'numpy', 'rclpy'}
+
+
+def test_the_bar_of_a_goal_picture_is_that_of_the_shipped_package() -> None:
+    package = ModelPackage.load(find_package('tabletop_small'))
+    assert f'refuses below {package.manifest.planning.goal_db:g},' in PAGE
 
 
 def test_there_are_two_examples() -> None:
