@@ -56,9 +56,9 @@ class Start:
         latched_A: float32 [A] in [-1, 1], the command in force when the query begins; None where
             none is (an imagined state).
         handle: id of the kept state, 0 for the live memory.
-        imagined: frames imagined since the newest one of the stream that the memory holds. A missing
-            frame that was bridged is one of the stream, so after it `ahead` is short by as many
-            as are missing on end, and so is the calibrated error a little.
+        imagined: frames imagined since the newest one of the stream that the memory holds. A
+            missing frame that was bridged is one of the stream, so after it `ahead` is short by
+            as many as are missing on end, and so is the calibrated error a little.
     """
 
     memory: MemoryState
