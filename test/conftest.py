@@ -1,6 +1,7 @@
 """What all tests share: a ROS 2 domain of their own on this machine, logs in a scratch folder."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -10,6 +11,10 @@ import pytest
 os.environ['ROS_PYTHON_CHECK_FIELDS'] = '1'
 if 'ROS_DISTRO' not in os.environ:  # the wheels have no setup.bash that would say where they are
     os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
+# Begun in the background of a script, tests inherit that Ctrl-C is ignored, and so would the
+# processes that they start and end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session', autouse=True)

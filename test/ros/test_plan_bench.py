@@ -99,7 +99,8 @@ def test_a_goal_is_pursued_and_a_second_call_goes_on(tmp_path: Path, loads: list
     assert nodes_left(out) == []
 
     # A cut: one episode is missing. Only that one is pursued again, and ends in the same place.
-    kept = Kept(out / 'kept')
+    (folder,) = (out / 'kept').iterdir()
+    kept = Kept(folder)
     (kept.folder / 'free_100_random.npz').unlink()
     held = {path: path.stat().st_mtime_ns for path in kept.folder.iterdir()}
     assert plan_bench.main(arguments(out)) == 0

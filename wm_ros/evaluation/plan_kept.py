@@ -46,7 +46,8 @@ class Kept:
         if fresh:
             shutil.rmtree(own, ignore_errors=True)
         own.mkdir(parents=True, exist_ok=True)
-        _write(own / MADE_OF, text.encode())
+        if not (own / MADE_OF).exists():
+            _write(own / MADE_OF, text.encode())
         return cls(own)
 
     def find(self, task: str, number: int, planner: str) -> Episode | None:
