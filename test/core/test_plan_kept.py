@@ -35,7 +35,7 @@ def test_what_is_kept_comes_back_whole_in_a_second_call(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     'changed',
-    [{'package': 'x'}, {'code': 'x'}, {'settings': {'rounds': 3}}, {'without': 'x'}],
+    [{'package': 'x'}, {'code': 'x'}, {'settings': {'rounds': 3}}, {'more': 'x'}],
 )
 def test_another_package_code_or_setting_has_a_folder_of_its_own(
     tmp_path: Path, changed: dict

@@ -9,15 +9,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from rich.console import Console
 
 from wm_ros.evaluation.plan_kept import Kept
-from wm_ros.evaluation.plan_results import LEAST_FOR_P99
+from wm_ros.evaluation.plan_results import LEAST_FOR_P99, Episode
 from wm_ros.model_package import find_package
 from wm_ros.nodes import plan_bench, plan_load
 from wm_ros.nodes.judge import START_S
+from wm_ros.nodes.plan_agenda import Shelves, jobs_of
 from wm_ros.nodes.plan_goals import Part, pursue_parts
 from wm_ros.nodes.plan_jobs import Job, JobFailed, run_side_by_side
 
@@ -182,13 +184,34 @@ def test_what_an_episode_depends_on_is_all_that_decides_whether_it_is_kept(
         return plan_bench.parse(arguments(tmp_path, **options)).made_of
 
     usual = made_of()
-    assert made_of() == usual
+    assert set(usual) == {'ttt'} and made_of() == usual
     assert made_of(goals='free=3,push=2', first=7, load_s=3, searches='cem') == usual
     assert made_of(planner='candidates=17') != usual
     assert made_of(package='tabletop_small_none') != usual
-    assert made_of(goals='memory=1') != usual  # a second package is asked
+    # A second package is asked; which one says nothing about the episodes of the first.
+    both = made_of(goals='memory=1')
+    assert set(both) == {'ttt', 'none'} and both['ttt'] == usual['ttt'] != both['none']
+    another = made_of(goals='memory=1', without='tabletop_small_window')
+    assert another['ttt'] == both['ttt'] and another['none'] != both['none']
     monkeypatch.setattr('wm_ros.nodes.plan_agenda.code_digest', lambda: 'elsewhere')
-    assert made_of() != usual
+    assert made_of()['ttt'] != usual['ttt']
+
+
+def test_episodes_of_one_package_outlive_another_package(tmp_path: Path) -> None:
+    def left(without: str) -> tuple[Shelves, set[str]]:
+        bench = plan_bench.parse(arguments(tmp_path, goals='memory=1', without=without))
+        shelves = Shelves.open(bench, bench.made_of)
+        return shelves, {job.name for job in jobs_of(bench, shelves)}
+
+    shelves, jobs = left('tabletop_small_none')
+    assert jobs == {'ttt', 'none', 'oracle'}
+    pictures = np.zeros((3, 8, 8, 3), np.uint8)
+    for planner in ('ttt', 'none', 'oracle', 'hold_still'):
+        numbers = (0.2, 0.01, 1, 5, 800, 1.5)
+        ends = (pictures[0], pictures[1], pictures[2:])
+        shelves.of(planner).add(Episode('memory', 100, planner, True, *numbers, *ends))
+    assert left('tabletop_small_none')[1] == set()
+    assert left('tabletop_small_window')[1] == {'none'}
 
 
 def test_the_grid_of_the_docs_is_measured() -> None:

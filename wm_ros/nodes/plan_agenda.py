@@ -49,13 +49,10 @@ class Bench:
 
     @property
     def paths(self) -> dict[str, str]:
-        """Directory of the package of every planner of memory goals, where there are any."""
+        """Directories of the packages that are asked; the second for memory goals only."""
         names = {'ttt': self.package, 'none': self.without}
-        return {name: str(find_package(given)) for name, given in names.items() if self.uses(name)}
-
-    def uses(self, planner: str) -> bool:
-        """Whether a package is asked at all."""
-        return planner == 'ttt' or bool(self.goals.get('memory'))
+        asked = names if self.numbers('memory') else ('ttt',)
+        return {name: str(find_package(names[name])) for name in asked}
 
     def numbers(self, task: str) -> tuple[int, ...]:
         """Numbers of a task's goals."""
@@ -68,22 +65,44 @@ class Bench:
             search: [Part(task, self.numbers(task), search, search) for task in ('free', 'push')]
             for search in self.searches
         }
-        for planner in MEMORY:
-            found[planner] = [Part('memory', self.numbers('memory'), 'cem', planner)]
+        if numbers := self.numbers('memory'):
+            found |= {name: [Part('memory', numbers, 'cem', name)] for name in MEMORY}
         return found
 
     @property
-    def made_of(self) -> dict[str, Any]:
-        """What an episode's outcome depends on, beside its task, number and planner."""
-        packages = {name: ModelPackage.load(path).sha256 for name, path in self.paths.items()}
-        libraries = machine.describe()['libraries']
-        return {
-            'package': packages['ttt'],
-            **({'without': packages['none']} if 'none' in packages else {}),
+    def made_of(self) -> dict[str, dict[str, Any]]:
+        """What an episode depends on, beside its task, number and planner; by package."""
+        alike = {
             'code': code_digest(),
             'settings': dict(self.settings),
-            'libraries': libraries,
+            'libraries': machine.describe()['libraries'],
         }
+        return {
+            name: {'package': ModelPackage.load(path).sha256, **alike}
+            for name, path in self.paths.items()
+        }
+
+
+@dataclass(frozen=True)
+class Shelves:
+    """What is kept of a run: episodes with another package have a folder of their own."""
+
+    folders: Mapping[str, Kept]
+
+    @classmethod
+    def open(cls, bench: Bench, made_of: Mapping[str, Mapping[str, Any]]) -> Shelves:
+        """Return what an earlier call with the same packages, code and settings has left."""
+        kept = bench.out / 'kept'
+        return cls({name: Kept.open(kept, made, bench.fresh) for name, made in made_of.items()})
+
+    def of(self, planner: str) -> Kept:
+        """Return where a planner's episodes are kept."""
+        return self.folders[package_of(planner)]
+
+
+def package_of(planner: str) -> str:
+    """Return which package a planner asks, by its name in `Bench.paths`."""
+    return 'none' if planner == 'none' else 'ttt'
 
 
 def code_digest() -> str:
@@ -97,17 +116,19 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def jobs_of(bench: Bench, kept: Kept) -> list[Job]:
+def jobs_of(bench: Bench, shelves: Shelves) -> list[Job]:
     """Return what is left to do; what does not touch each other are jobs of their own."""
     jobs = []
     for planner, whole in bench.parts.items():
+        kept = shelves.of(planner)
         parts = [part for part in (part.left(kept) for part in whole) if part.numbers]
         if parts:
-            path = bench.paths['none' if planner == 'none' else 'ttt']
+            path = bench.paths[package_of(planner)]
             logs = bench.out / 'logs' / planner
             work = (path, parts, dict(bench.settings), logs, kept)
             jobs.append(Job(planner, pursue_parts, work))
     goals = [(task, number) for task in bench.goals for number in bench.numbers(task)]
+    kept = shelves.of(ORACLE)
     left = [goal for goal in goals if not all(kept.find(*goal, name) for name in (HOLD, ORACLE))]
     if left:
         knobs = PlannerConfig(**bench.settings)
@@ -116,12 +137,12 @@ def jobs_of(bench: Bench, kept: Kept) -> list[Job]:
     return jobs
 
 
-def collect(bench: Bench, kept: Kept) -> list[Episode]:
+def collect(bench: Bench, shelves: Shelves) -> list[Episode]:
     """Return the run's episodes that are finished, in the order of tasks and goals."""
     asked = [(part.task, planner) for planner, parts in bench.parts.items() for part in parts]
     beside = [(task, planner) for task in bench.goals for planner in (HOLD, ORACLE)]
     found = [
-        kept.find(task, number, planner)
+        shelves.of(planner).find(task, number, planner)
         for task, planner in sorted(asked + beside, key=lambda pair: TASKS.index(pair[0]))
         for number in bench.numbers(task)
     ]

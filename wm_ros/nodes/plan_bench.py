@@ -25,12 +25,11 @@ from rich.console import Console
 
 from wm_ros.config import PlannerConfig
 from wm_ros.evaluation import gate, machine, plan_page
-from wm_ros.evaluation.plan_kept import Kept
 from wm_ros.evaluation.plan_oracle import HOLD
 from wm_ros.evaluation.plan_results import cells, gates, success, write
 from wm_ros.model_package import ModelPackage, PackageError
 from wm_ros.nodes import plan_load
-from wm_ros.nodes.plan_agenda import WIDTH, Bench, collect, jobs_of
+from wm_ros.nodes.plan_agenda import WIDTH, Bench, Shelves, collect, jobs_of
 from wm_ros.nodes.plan_jobs import JobFailed, ended_by_signal, run_side_by_side
 from wm_ros.nodes.processes import ProcessFailed
 from wm_ros.planning.errors import QueryError
@@ -55,8 +54,8 @@ def run(bench: Bench, console: Console) -> int:
         (bench.out / name).unlink(missing_ok=True)
     package = ModelPackage.load(bench.paths['ttt'])
     made_of = bench.made_of
-    kept = Kept.open(bench.out / 'kept', made_of, bench.fresh)
-    earlier = len(collect(bench, kept))
+    shelves = Shelves.open(bench, made_of)
+    kept, earlier = shelves.of('ttt'), len(collect(bench, shelves))
     if earlier:
         text = f'{earlier} episodes of an earlier call are kept (ARGS=--fresh begins anew)'
         console.print(text, highlight=False)
@@ -65,8 +64,8 @@ def run(bench: Bench, console: Console) -> int:
     if load is None:
         load = plan_load.measure(bench.out, str(package.path), bench.load_s, console)
         kept.add_load(bench.load_s, load)
-    run_side_by_side(jobs_of(bench, kept), WIDTH)
-    episodes = collect(bench, kept)
+    run_side_by_side(jobs_of(bench, shelves), WIDTH)
+    episodes = collect(bench, shelves)
     summary = {
         'success': success(episodes),
         'cells': cells(episodes),
