@@ -15,7 +15,8 @@ from wm_ros.evaluation import plan_oracle
 from wm_ros.evaluation.plan_kept import Kept
 from wm_ros.planning.goals import GoalPictures, Region
 from wm_ros.planning.objectives import GoalImage, Outlook
-from wm_ros.planning.pursuit import Effort, compare
+from wm_ros.planning.pursuit import Effort, decide
+from wm_ros.planning.solvers import Cem
 from wm_ros.sim import skills
 from wm_ros.sim.config import SimConfig
 from wm_ros.sim.goals import Goal, make_goal
@@ -129,7 +130,11 @@ def test_the_better_of_two_candidates_is_chosen(
     stand_at_start(table, goal)
     price = plan_oracle.true_price(table, model, distance_of(goal, model), command_A)
     both = [away_TA, there_TA] if better else [there_TA, away_TA]
-    choice = compare(price, np.stack(both), command_A, np.random.default_rng(0), EFFORT)
+    settings = np.array([[-1], [1]], np.float32)
+    two = skills.SkillSpace(
+        'two', 1, space.frames, lambda _, params_P: both[int(params_P[0] > 0)], settings
+    )
+    choice = decide(price, two, Cem(1, 8), command_A, np.random.default_rng(0), EFFORT)
     assert choice.cost < choice.hold_cost
     assert np.array_equal(choice.actions_TA, there_TA[: len(choice.actions_TA)])
     table.step(command_A)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wm_ros.datatypes import FloatArray
-from wm_ros.planning.pursuit import Attempts, Choice, Effort, Price, Priced, compare, decide
+from wm_ros.planning.pursuit import Attempts, Choice, Effort, Price, Priced, decide
 from wm_ros.planning.solvers import Cem, RandomShooting
 
 FRAMES, A = 5, 2
@@ -22,6 +22,7 @@ class Space:
 
     dims: int = A
     frames: int = FRAMES
+    settings: FloatArray | None = None
 
     def decode(self, params_KP: FloatArray, command_A: FloatArray) -> FloatArray:
         shares_T = np.linspace(1 / FRAMES, 1, FRAMES, dtype=np.float32)
@@ -102,11 +103,13 @@ def test_luck_in_the_search_does_not_decide() -> None:
 
 
 def test_few_settings_are_compared_and_one_is_taken_even_if_holding_were_cheaper() -> None:
-    actions_KTA = Space().decode(np.array([[0.9, 0.9], [0.4, -0.2]], np.float32), COMMAND_A)
-    rng = np.random.default_rng(0)
-    choice = compare(Bowl(), actions_KTA, COMMAND_A, rng, EFFORT)
-    assert np.array_equal(choice.actions_TA, actions_KTA[1])
-    still = compare(Bowl(target=(0.0, 0.0)), actions_KTA, COMMAND_A, rng, EFFORT)
+    space = Space(settings=np.array([[0.9, 0.9], [0.4, -0.2]], np.float32))
+    solver, rng = Cem(A, 32), np.random.default_rng(0)
+    price, nowhere = Bowl(), Bowl(target=(0.0, 0.0))
+    choice = decide(price, space, solver, COMMAND_A, rng, EFFORT)
+    assert np.array_equal(choice.actions_TA, space.decode(space.settings, COMMAND_A)[1])
+    assert [count for count, _, _ in price.asked] == [3]  # both and holding still: no search
+    still = decide(nowhere, space, solver, COMMAND_A, rng, EFFORT)
     assert len(still.actions_TA) == FRAMES and still.cost > still.hold_cost
 
 

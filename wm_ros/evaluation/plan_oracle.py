@@ -23,7 +23,7 @@ from wm_ros.evaluation.subject import encode_all
 from wm_ros.model_package import ModelPackage
 from wm_ros.planning.goals import GoalPictures, Region
 from wm_ros.planning.objectives import BEST, GoalImage, Outlook
-from wm_ros.planning.pursuit import Attempts, Choice, Effort, Price, Priced, compare, decide
+from wm_ros.planning.pursuit import Attempts, Choice, Effort, Price, Priced, decide
 from wm_ros.planning.solvers import Cem
 from wm_ros.sim.config import SimConfig
 from wm_ros.sim.goals import Goal, make_goal
@@ -102,16 +102,11 @@ def pursue_truly(
     for action_A in goal.past_TA:
         table.step(action_A)
     rng, space = np.random.default_rng(seed), SPACES[goal.skill]
-    command_A, choices, attempts = goal.past_TA[-1], list[Choice](), Attempts()
+    solver, attempts = Cem(space.dims, candidates), Attempts()
+    command_A, choices = goal.past_TA[-1], list[Choice]()
     for _ in range(goal.most_skills):
         price = true_price(table, model, distance, command_A)
-        if space.settings is not None:
-            choice = compare(
-                price, space.decode(space.settings, command_A), command_A, rng, effort
-            )
-        else:
-            solver = Cem(space.dims, candidates)
-            choice = decide(price, space, solver, command_A, rng, effort, attempts)
+        choice = decide(price, space, solver, command_A, rng, effort, attempts)
         choices.append(choice)
         if not len(choice.actions_TA):
             break

@@ -18,9 +18,8 @@ import numpy as np
 from wm_ros.nodes.planner_client import WorldModelClient
 from wm_ros.nodes.planner_goals import CODES, PursuitError, Task
 from wm_ros.planning.errors import QueryCode, QueryError
-from wm_ros.planning.pursuit import Attempts, Choice, Priced, compare, decide
+from wm_ros.planning.pursuit import Attempts, Choice, Priced, decide
 from wm_ros.planning.states import LONGEST_KEEP_S
-from wm_ros.sim.skills import SkillSpace
 
 if TYPE_CHECKING:
     from wm_ros.datatypes import FloatArray
@@ -92,11 +91,9 @@ class Decisions:
             self.state_age_ms = answer.state_age_ms
             return Priced(answer.costs_K, answer.cost_steps_K, answer.uncertainty_K)
 
-        space, rng = task.space, self._rng
-        if isinstance(space, SkillSpace) and space.settings is not None:
-            actions_KTA = space.decode(space.settings, command_A)
-            return compare(price, actions_KTA, command_A, rng, task.effort)
-        return decide(price, space, task.solver, command_A, rng, task.effort, self._attempts)
+        return decide(
+            price, task.space, task.solver, command_A, self._rng, task.effort, self._attempts
+        )
 
 
 @contextmanager

@@ -135,7 +135,8 @@ def decide(
     effort: Effort,
     attempts: Attempts | None = None,
 ) -> Choice:
-    """Search a space and return what to do.
+    """Search a space and return what to do. Where there are only so many settings, they are
+    compared, and holding still is no choice.
 
     Args:
         price: prices commands.
@@ -146,6 +147,10 @@ def decide(
         effort: how hard to search.
         attempts: what was decided before on the way to the same goal; is told of this decision.
     """
+    if space.settings is not None:
+        actions_KTA = space.decode(space.settings, command_A)
+        none_K = np.zeros(len(actions_KTA), np.float32)
+        return _settle(price, actions_KTA, command_A, rng, effort, none_K, least=-np.inf)[0]
     attempts = attempts or Attempts()
     attempts.look(_hold_cost(price, space, command_A, rng, effort), effort.margin)
     solver.restart(attempts.warm_P)
@@ -171,23 +176,6 @@ def decide(
         candidate_steps=choice.candidate_steps + candidate_steps + space.frames,
         params_P=finalists_KP[best],
     )
-
-
-def compare(
-    price: Price,
-    actions_KTA: FloatArray,
-    command_A: FloatArray,
-    rng: np.random.Generator,
-    effort: Effort,
-) -> Choice:
-    """Choose between a few given command sequences; holding still is compared, never chosen.
-
-    Args:
-        price, command_A, rng, effort: as in `decide`.
-        actions_KTA: float32 in the contract's units.
-    """
-    none_K = np.zeros(len(actions_KTA), np.float32)
-    return _settle(price, actions_KTA, command_A, rng, effort, none_K, least=-np.inf)[0]
 
 
 def _hold_cost(

@@ -23,11 +23,17 @@ class ActionSpace(Protocol):
     Attributes:
         dims: P.
         frames: T.
+        settings: float32 [K, P], all that can be chosen; None where a solver searches the box.
     """
 
     @property
     def dims(self) -> int:
         """Parameters of one candidate."""
+        ...
+
+    @property
+    def settings(self) -> FloatArray | None:
+        """Candidates to compare where there are only so many."""
         ...
 
     @property
@@ -83,6 +89,11 @@ class Knots:
     def dims(self) -> int:
         """See `ActionSpace.dims`: one number per knot and entry, knots outside."""
         return self.knots * len(self.entries)
+
+    @property
+    def settings(self) -> None:
+        """See `ActionSpace.settings`."""
+        return None
 
     def decode(self, params_KP: FloatArray, command_A: FloatArray) -> FloatArray:
         """See `ActionSpace.decode`."""
