@@ -1,6 +1,6 @@
 """StreamContract: what one robot sends, and how it becomes the tensors of a model.
 
-One YAML per robot (`contracts/*.yaml`) names the camera, the command topics, the entries of the
+One YAML per robot (`contracts/*.yaml`) names its cameras, the command topics, the entries of the
 action vector with their limits, the rate and the reset policy. The contract that a model was
 trained with travels in its manifest; `require_fit` refuses a robot whose contract means something
 else. Nothing here reads a message: `messages.py` does that, with the contract in hand.
@@ -20,20 +20,24 @@ import numpy.typing as npt
 import yaml
 
 from wm_ros import share
+from wm_ros.cameras import camera_differences, camera_names, check_cameras
 from wm_ros.contract_fields import ContractError, build_value, plain
 from wm_ros.datatypes import FloatArray
 from wm_ros.sources import ActionEntry, ActionSource, CameraSource, ResetPolicy, require
+from wm_ros.tiles import tile_aspect, tile_size
 
 
 @dataclass(frozen=True)
 class StreamContract:
-    """Camera, commands, rate and reset policy of one robot. See the module text.
+    """Cameras, commands, rate and reset policy of one robot. See the module text.
 
     Attributes:
         rate_hz: steps per second of the model.
-        image_size: side of the square image that the model sees, px.
+        image_size: side of the square image that the model sees, px; the cameras share it
+            (tiles.py).
+        cameras: the first is the clock: its frames make the steps, the views of the others join.
         action_lead_ms: a command stamped up to this much after a frame still counts for it.
-        action_wait_ms: how long a live frame waits for its command.
+        action_wait_ms: how long a live frame waits for its command and for the other views.
     """
 
     name: str
@@ -52,10 +56,7 @@ class StreamContract:
         require(
             8 <= self.image_size <= 1024, f'image_size is {self.image_size}: expected 8 to 1024 px'
         )
-        require(
-            len(self.cameras) == 1,
-            f'{len(self.cameras)} cameras: this version serves exactly one camera per contract',
-        )
+        check_cameras(self.cameras, self.image_size)
         require(bool(self.actions), 'no action sources')
         require(
             -1000 <= self.action_lead_ms <= 1000,
@@ -106,8 +107,23 @@ class StreamContract:
 
     @property
     def camera(self) -> CameraSource:
-        """The camera."""
+        """The first camera: the one whose frames make the steps."""
         return self.cameras[0]
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """A short name for each camera, see `cameras.camera_names`."""
+        return camera_names(self.cameras)
+
+    @property
+    def tile_size(self) -> tuple[int, int]:
+        """(height, width) of each camera's part of the image, px; with one camera all of it."""
+        return tile_size(len(self.cameras), self.image_size)
+
+    @property
+    def tile_aspect(self) -> int:
+        """How many times wider than high that part is."""
+        return tile_aspect(len(self.cameras))
 
     @property
     def entries(self) -> tuple[ActionEntry, ...]:
@@ -181,15 +197,14 @@ class StreamContract:
         """List what makes the same data mean something else under `other`; empty: both fit.
 
         Topic names, message types, waiting times and the reset policy may differ; rate, image
-        size, crop, lead and the action vector may not.
+        size, lead, the action vector, and number, order and crops of the cameras may not.
         """
         found = [
             f'{name}: {getattr(self, name)} against {getattr(other, name)}'
             for name in ('rate_hz', 'image_size', 'action_lead_ms')
             if getattr(self, name) != getattr(other, name)
         ]
-        if self.camera.crop != other.camera.crop:
-            found.append(f'crop: {self.camera.crop} against {other.camera.crop}')
+        found += camera_differences(self.cameras, other.cameras)
         if self.action_width != other.action_width:
             found.append(f'action entries: {self.action_width} against {other.action_width}')
         mine, theirs = self._meanings(), other._meanings()

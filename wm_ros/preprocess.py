@@ -3,7 +3,8 @@
 Functions take plain fields, never a message. A bad image raises `RejectedInput` with a reason to
 count.
 
-Axes: B batch, C channels, H W pixels, S side of the model's square image.
+Axes: B batch, C channels, H W pixels, S side of the model's square image. `aspect`: how many times
+wider than high a camera's place in that image is (tiles.py), 1 where there is one camera.
 """
 
 from __future__ import annotations
@@ -121,15 +122,26 @@ def decode_compressed(data: Any, image_format: str) -> ImageArray:
     return _as_image(image_HWC)
 
 
-def crop_box(height: int, width: int, crop: CropBox | None) -> CropBox:
-    """Return the square to cut from an image: the contract's, or the largest centred one.
+def crop_box(height: int, width: int, crop: CropBox | None, aspect: int = 1) -> CropBox:
+    """Return the box to cut from an image: the contract's, or the largest centred one.
+
+    Args:
+        height: rows of the image, px.
+        width: columns of the image, px.
+        crop: the contract's box, None for the largest centred one.
+        aspect: width over height of that one.
 
     Raises:
-        RejectedInput: the contract's box does not lie inside the image.
+        RejectedInput: the box does not lie inside the image.
     """
     if crop is None:
-        side = min(height, width)
-        return CropBox(left=(width - side) // 2, top=(height - side) // 2, width=side, height=side)
+        rows = min(height, width // aspect)
+        columns = aspect * rows
+        if rows:
+            return CropBox((width - columns) // 2, (height - rows) // 2, columns, rows)
+        raise RejectedInput(
+            RejectReason.SIZE, f'image of {width} x {height} px, expected {aspect} x 1 px or more'
+        )
     if crop.left + crop.width > width or crop.top + crop.height > height:
         raise RejectedInput(
             RejectReason.SIZE, f'image of {width} x {height} px, expected to hold {crop}'
@@ -137,50 +149,61 @@ def crop_box(height: int, width: int, crop: CropBox | None) -> CropBox:
     return crop
 
 
-def crop_resize(image_HWC: ImageArray, crop: CropBox | None, size: int) -> ImageArray:
-    """Cut the square and bring it to `size` px: area mean when shrinking, linear when enlarging.
+def crop_resize(
+    image_HWC: ImageArray, crop: CropBox | None, size: int, aspect: int = 1
+) -> ImageArray:
+    """Cut the box and bring it to `size` px: area mean when shrinking, linear when enlarging.
 
     Args:
         image_HWC: uint8 RGB [H, W, 3].
-        crop: the contract's box, None for the largest centred square.
-        size: S, px.
+        crop: the contract's box, None for the largest centred one.
+        size: width of the result, px: S, or that of a tile.
+        aspect: width over height of the result; `crop` has the same.
 
     Returns:
-        uint8 RGB [S, S, 3], contiguous.
+        uint8 RGB [size / aspect, size, 3], contiguous.
     """
-    box = crop_box(image_HWC.shape[0], image_HWC.shape[1], crop)
-    square_HWC = image_HWC[box.top : box.top + box.height, box.left : box.left + box.width]
+    box = crop_box(image_HWC.shape[0], image_HWC.shape[1], crop, aspect)
+    part_HWC = image_HWC[box.top : box.top + box.height, box.left : box.left + box.width]
     if box.width == size:
-        return np.ascontiguousarray(square_HWC)
+        return np.ascontiguousarray(part_HWC)
     how = cv2.INTER_AREA if box.width > size else cv2.INTER_LINEAR
-    return _as_image(cv2.resize(square_HWC, (size, size), interpolation=how))
+    return _as_image(cv2.resize(part_HWC, (size, size // aspect), interpolation=how))
 
 
 def crop_intrinsics(
-    k_33: npt.ArrayLike, height: int, width: int, crop: CropBox | None, size: int
+    k_33: npt.ArrayLike,
+    height: int,
+    width: int,
+    crop: CropBox | None,
+    size: int,
+    aspect: int = 1,
 ) -> npt.NDArray[np.float64]:
-    """Scale a camera matrix to the model's image, pixel centres at integers.
+    """Scale a camera matrix to its view in the model's image, pixel centres at integers.
+
+    A box has the shape of its view, so x and y have the same scale.
 
     Args:
         k_33: K of the camera image, [3, 3] (or its 9 numbers in rows), px.
         height: rows of the camera image.
         width: columns of the camera image.
         crop: as in `crop_resize`.
-        size: S, px.
+        size: as in `crop_resize`.
+        aspect: as in `crop_resize`.
 
     Returns:
-        float64 [3, 3], K of the square image of `size` px.
+        float64 [3, 3], K of the view of `size` px in width, (0, 0) its own corner.
     """
-    box = crop_box(height, width, crop)
+    box = crop_box(height, width, crop, aspect)
     scale = size / box.width
-    to_square_33 = np.array(
+    to_view_33 = np.array(
         [
             [scale, 0, (0.5 - box.left) * scale - 0.5],
             [0, scale, (0.5 - box.top) * scale - 0.5],
             [0, 0, 1],
         ]
     )
-    return to_square_33 @ np.asarray(k_33, np.float64).reshape(3, 3)
+    return to_view_33 @ np.asarray(k_33, np.float64).reshape(3, 3)
 
 
 def to_model(images_BHWC: ImageArray) -> FloatArray:

@@ -52,7 +52,9 @@ def _topic(value: str, where: str) -> None:
 
 @dataclass(frozen=True)
 class CropBox:
-    """The part of the camera image that the model sees, in pixels of the camera image."""
+    """The part of the camera image that the model sees, in pixels of the camera image. Which shape
+    it has is for the contract to check (cameras.py).
+    """
 
     left: int
     top: int
@@ -65,14 +67,16 @@ class CropBox:
             f'crop starts at {self.left}, {self.top}: expected >= 0',
         )
         require(
-            self.width == self.height > 0,
-            f'crop is {self.width} x {self.height} px: expected a square of at least 1 px',
+            self.width > 0 and self.height > 0,
+            f'crop is {self.width} x {self.height} px: expected at least 1 px each way',
         )
 
 
 @dataclass(frozen=True)
 class CameraSource:
-    """One camera topic. `crop` None takes the largest centred square."""
+    """One camera topic. `crop` None takes the largest centred box of the shape of its tile: a
+    square, or with two cameras one that is twice as wide as high.
+    """
 
     topic: str
     type: str

@@ -118,13 +118,6 @@ def test_bad_contracts_are_refused_by_name(change, words: list[str]) -> None:
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
-def test_two_cameras_are_refused_clearly() -> None:
-    values = tabletop()
-    values['cameras'].append({'topic': '/other', 'type': 'sensor_msgs/msg/Image'})
-    with pytest.raises(ContractError, match='2 cameras.*exactly one'):
-        StreamContract.from_dict(values)
-
-
 @pytest.mark.parametrize('text', ['a: [', '- 1', ''])
 def test_files_that_are_no_contract_name_the_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / 'odd.yaml'
