@@ -32,12 +32,13 @@ class ResetReason(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Frame:
-    """One camera frame after the contract's crop and resize.
+    """One camera frame after the contract's crop and resize, with the views of all its cameras.
 
     Attributes:
-        image_HWC: uint8 RGB, shape [S, S, 3], S = the model's image size.
-        stamp_ns: time of exposure, nanoseconds since the clock's epoch.
-        frame_id: tf frame of the camera, copied from the message.
+        image_HWC: uint8 RGB, shape [S, S, 3], S = the model's image size. Before its step is made,
+            a frame of one of several cameras has the size of that camera's tile.
+        stamp_ns: time of exposure (of the first camera), nanoseconds since the clock's epoch.
+        frame_id: tf frame of the (first) camera, copied from the message.
     """
 
     image_HWC: ImageArray

@@ -20,14 +20,31 @@ from wm_ros.sync import StepSynchronizer
 
 @dataclass(frozen=True)
 class ArrivedFrame:
-    """A converted camera message.
+    """A converted message of the (first) camera.
 
     Attributes:
-        frame: what the model sees of it.
+        frame: what the model sees of it; with several cameras, its part of that.
         receive_ns: time of receipt.
         camera_size: (height, width) of the camera's image before the crop, px.
     """
 
+    frame: Frame
+    receive_ns: int
+    camera_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ArrivedView:
+    """A converted message of a further camera of the contract.
+
+    Attributes:
+        camera_index: index into the contract's cameras, 1 or more.
+        frame: its part of what the model sees.
+        receive_ns: time of receipt.
+        camera_size: (height, width) of the camera's image before the crop, px.
+    """
+
+    camera_index: int
     frame: Frame
     receive_ns: int
     camera_size: tuple[int, int]
@@ -44,7 +61,7 @@ class ArrivedCommands:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A message that could not be converted. `kind` is `frame`, `action` or `camera_info`."""
+    """A message that could not be converted. `kind` as in `Rejection`."""
 
     kind: str
     error: RejectedInput
@@ -59,7 +76,7 @@ class Restart:
     memory: MemoryState | None = None
 
 
-Arrival = ArrivedFrame | ArrivedCommands | Refusal | Restart
+Arrival = ArrivedFrame | ArrivedView | ArrivedCommands | Refusal | Restart
 
 
 def read(contract: StreamContract, topic: str, message: Any, receive_ns: int) -> Arrival:
@@ -75,7 +92,7 @@ def read(contract: StreamContract, topic: str, message: Any, receive_ns: int) ->
         KeyError: a topic that the contract does not name.
     """
     if topic == contract.camera.topic:
-        return _read_frame(contract, message, receive_ns)
+        return _read_frame(contract, 0, message, receive_ns)
     if topic == contract.reset.topic:
         return Restart(ResetReason.TOPIC)
     for index, source in enumerate(contract.actions):
@@ -85,25 +102,39 @@ def read(contract: StreamContract, topic: str, message: Any, receive_ns: int) ->
             except RejectedInput as error:
                 return Refusal('action', error, receive_ns)
             return ArrivedCommands(index, commands, receive_ns)
+    for index, camera in enumerate(contract.cameras):
+        if topic == camera.topic:
+            return _read_frame(contract, index, message, receive_ns)
     raise KeyError(f'{topic}: contract {contract.name!r} names {", ".join(contract.topics)}')
 
 
-def _read_frame(contract: StreamContract, message: Any, receive_ns: int) -> Arrival:
-    header = message.header
+def _read_frame(
+    contract: StreamContract, camera_index: int, message: Any, receive_ns: int
+) -> Arrival:
+    camera, header = contract.cameras[camera_index], message.header
     at_ns = stamp_to_ns(header.stamp)
     try:
-        image_HWC = image_from_message(contract.camera, message)
-        square_HWC = crop_resize(image_HWC, contract.camera.crop, contract.image_size)
+        image_HWC = image_from_message(camera, message)
+        _, width = contract.tile_size
+        view_HWC = crop_resize(image_HWC, camera.crop, width, contract.tile_aspect)
     except RejectedInput as error:
-        return Refusal('frame', error, at_ns)
-    height, width = image_HWC.shape[:2]
-    return ArrivedFrame(Frame(square_HWC, at_ns, header.frame_id), receive_ns, (height, width))
+        if not camera_index:
+            return Refusal('frame', error, at_ns)
+        return Refusal(
+            'view', RejectedInput(error.reason, f'{camera.topic}: {error.detail}'), at_ns
+        )
+    frame, size = Frame(view_HWC, at_ns, header.frame_id), image_HWC.shape[:2]
+    if camera_index:
+        return ArrivedView(camera_index, frame, receive_ns, (size[0], size[1]))
+    return ArrivedFrame(frame, receive_ns, (size[0], size[1]))
 
 
 def push(synchronizer: StepSynchronizer, arrival: Arrival) -> None:
     """Hand an arrival over; what is refused is counted and reported by the next `poll`."""
     if isinstance(arrival, ArrivedFrame):
         synchronizer.push_frame(arrival.frame, arrival.receive_ns)
+    elif isinstance(arrival, ArrivedView):
+        synchronizer.push_view(arrival.camera_index, arrival.frame, arrival.receive_ns)
     elif isinstance(arrival, ArrivedCommands):
         synchronizer.push_commands(arrival.source_index, arrival.commands, arrival.receive_ns)
     elif isinstance(arrival, Refusal):

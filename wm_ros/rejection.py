@@ -22,6 +22,7 @@ class RejectReason(enum.StrEnum):
     DUPLICATE_STAMP = 'duplicate_stamp'
     TOO_SOON = 'too_soon'
     NO_ACTION = 'no_action'
+    NO_VIEW = 'no_view'
     NOT_FINITE = 'not_finite'
     TOO_FAST = 'too_fast'
     WIDTH = 'width'
@@ -33,7 +34,7 @@ class Rejection:
     """One refused input.
 
     Attributes:
-        kind: `frame`, `action` or `camera_info`.
+        kind: `frame`, `view` (of a further camera), `action` or `camera_info`.
         reason: why.
         stamp_ns: the stamp it carried.
         detail: what was found and what was expected.

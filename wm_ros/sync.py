@@ -2,7 +2,8 @@
 
 `a_t` of a frame is the newest command of every source stamped at or before the frame's stamp +
 lead; `a_{t-1}` is the same rule at the step before, so a command that came too late for its own
-frame still reaches the next. Live, replay and training use this object; only the time they let a
+frame still reaches the next. Frames are the first camera's; the views of others join them
+(views.py). Live, replay and training use this object; only the time they let a
 frame wait differs. Values and stamps only: no ROS, no clock, no threads (a caller with several
 threads holds a lock).
 """
@@ -28,10 +29,9 @@ from wm_ros.datatypes import FloatArray, Frame, ResetReason, Step
 from wm_ros.messages import Command
 from wm_ros.rejection import RejectedInput, Rejection, RejectReason
 from wm_ros.tracks import make_track
+from wm_ros.views import SHORTEST_PERIODS, Views
 
 END_OF_STREAM_NS = 2**63 - 1
-# Two frames closer than this are one frame too many for the contract's rate.
-SHORTEST_PERIODS = 0.6
 MOST_BRIDGED = 2  # steps filled in for frames that a busy consumer dropped
 
 
@@ -47,7 +47,7 @@ class StepSynchronizer:
 
     Args:
         contract: the robot's streams.
-        wait_ns: how long a frame waits for a newer command; None takes the contract's
+        wait_ns: how long a frame waits for a newer command or view; None takes the contract's
             `action_wait_ms`.
 
     Attributes:
@@ -59,7 +59,10 @@ class StepSynchronizer:
             step already given out), `action.early` (stamped ahead of its receipt),
             `action.duplicate`, `action.backward` (both still used by their stamps),
             `action.clock_jump` (a source's clock that stepped back is believed from here),
-            `action.clipped` (entries beyond the limits), `reset.<reason>`.
+            `action.clipped` (entries beyond the limits), `reset.<reason>`; and of every further
+            camera by its topic `view.held <topic>` (steps that show its last view again),
+            `view.lost <topic>` (steps without a frame because that is too old), `view.late
+            <topic>` (came after its step), `view.clock_jump <topic>`.
     """
 
     def __init__(self, contract: StreamContract, wait_ns: int | None = None) -> None:
@@ -70,6 +73,7 @@ class StepSynchronizer:
         self._gap_ns = round(contract.reset.gap_s * 1e9)
         self._period_ns = contract.period_ns
         self._tracks = [make_track(source, self._period_ns) for source in contract.actions]
+        self._views = Views(contract)
         self._waiting: deque[_Waiting] = deque()
         self._done: list[Step | Rejection] = []
         self._arrivals = FrameArrivals(contract.rate_hz)
@@ -132,7 +136,7 @@ class StepSynchronizer:
         """Take one frame; the next `poll` gives its step, or says why there is none.
 
         Args:
-            frame: the frame.
+            frame: the frame of the (first) camera.
             receive_ns: time of receipt, on the clock of `poll`; its wait for a command begins
                 here.
         """
@@ -150,8 +154,27 @@ class StepSynchronizer:
             self._arrivals.add(stamp_ns)
             for track in self._tracks:
                 track.jump(stamp_ns + self._gap_ns)
+            self._views.jump(stamp_ns + self._gap_ns)
         self._newest_frame_ns = stamp_ns
         self._waiting.append(_Waiting(frame, receive_ns, jumped))
+        return None
+
+    def push_view(self, camera_index: int, view: Frame, receive_ns: int) -> None:
+        """Take one picture of a further camera; what is refused is reported by the next `poll`.
+
+        Args:
+            camera_index: index into the contract's cameras, 1 or more.
+            view: its picture, of the size of a tile.
+            receive_ns: time of receipt, for judging stamps ahead of it.
+        """
+        topic = self.contract.cameras[camera_index].topic
+        note = self._views.push(camera_index, view, receive_ns)
+        if isinstance(note, Rejection):
+            return self._refuse(note)
+        if note:
+            self.counts[f'view.{note} {topic}'] += 1
+        elif self._last_step_ns is not None and view.stamp_ns <= self._last_step_ns:
+            self.counts[f'view.late {topic}'] += 1
         return None
 
     def push_dropped(self, stamp_ns: int) -> None:
@@ -191,8 +214,8 @@ class StepSynchronizer:
     def poll(self, now_ns: int) -> list[Step | Rejection]:
         """Return what is decided by now, in order of arrival.
 
-        A frame is decided once every source has sent a command stamped at its bound or later, or
-        when it has waited long enough.
+        A frame is decided once every source has sent a command stamped at its bound or later and
+        no nearer view of any camera can come, or when it has waited long enough.
 
         Args:
             now_ns: the time, on the clock of `receive_ns`; END_OF_STREAM_NS when nothing more
@@ -207,7 +230,7 @@ class StepSynchronizer:
         bound_ns = waiting.frame.stamp_ns + self._lead_ns
         if all(
             track.newest_ns is not None and track.newest_ns >= bound_ns for track in self._tracks
-        ):
+        ) and self._views.settled(waiting.frame.stamp_ns):
             return True
         return not waiting.receive_ns <= now_ns < waiting.receive_ns + self._wait_ns
 
@@ -224,6 +247,8 @@ class StepSynchronizer:
         elif last_ns is not None and self._silence_ns(last_ns, dropped, frame) > self._gap_ns:
             self._reset = self._reset or ResetReason.GAP
         if self._reset is not None:
+            if last_ns is not None:  # once: while frames are refused, views gather
+                self._views.reset(frame.stamp_ns)
             last_ns = self._last_step_ns = None
             for track in self._tracks:
                 track.reset(frame.stamp_ns + self._lead_ns)
@@ -231,20 +256,33 @@ class StepSynchronizer:
             topics = ', '.join(self._silent_topics(frame.stamp_ns))
             detail = f'no command yet from {topics}'
             return self._refuse(Rejection('frame', RejectReason.NO_ACTION, frame.stamp_ns, detail))
+        absent = self._views.absent(frame.stamp_ns)
+        if absent and self._reset is not None:
+            detail = f'no view yet from {", ".join(absent)}'
+            return self._refuse(Rejection('frame', RejectReason.NO_VIEW, frame.stamp_ns, detail))
         if last_ns is not None:
-            absent = max(0, round((frame.stamp_ns - last_ns) / self._period_ns) - 1)
-            bridged = absent
+            between = max(0, round((frame.stamp_ns - last_ns) / self._period_ns) - 1)
+            bridged = between
             if dropped:
-                bridged = 0 if self._overloaded else min(absent, MOST_BRIDGED)
-            if absent > bridged:
-                self.counts['frame.unbridged'] += absent - bridged
+                bridged = 0 if self._overloaded else min(between, MOST_BRIDGED)
+            if between > bridged:
+                self.counts['frame.unbridged'] += between - bridged
             periods = bridged + 1
             for k in range(1, periods):
                 self.counts['frame.missing'] += 1
                 self._append_step(None, last_ns + (frame.stamp_ns - last_ns) * k // periods)
-        self._append_step(frame, frame.stamp_ns)
+        self._append_observed(frame, absent)
         self._overloaded = bool(dropped)
         return None
+
+    def _append_observed(self, frame: Frame, absent: list[str]) -> None:
+        """Append the step of a frame: without it where a view is too old to be shown with it."""
+        if not absent:
+            return self._append_step(self._views.complete(frame, self.counts), frame.stamp_ns)
+        self.counts['frame.missing'] += 1
+        for topic in absent:
+            self.counts[f'view.lost {topic}'] += 1
+        return self._append_step(None, frame.stamp_ns)
 
     @staticmethod
     def _silence_ns(last_ns: int, dropped: list[int], frame: Frame) -> int:
@@ -268,6 +306,7 @@ class StepSynchronizer:
         self._last_step_ns = stamp_ns
         for track in self._tracks:
             track.forget(stamp_ns + self._lead_ns)
+        self._views.forget(stamp_ns)
 
     def _raw_action(self, stamp_ns: int) -> npt.NDArray[np.float64] | None:
         parts = [track.at(stamp_ns + self._lead_ns) for track in self._tracks]
