@@ -46,7 +46,7 @@ def camera_names(cameras: Sequence[CameraSource]) -> tuple[str, ...]:
     """Return a short name for each: the last part of its topic that no other camera's topic has;
     where one has none, they are `camera_1`, `camera_2` and so on.
     """
-    parts = [camera.topic.split('/') for camera in cameras]
+    parts = [_of_camera(camera).split('/') for camera in cameras]
     names = []
     for i, mine in enumerate(parts):
         others = {part for j, theirs in enumerate(parts) if j != i for part in theirs}
@@ -62,7 +62,7 @@ def camera_differences(mine: Sequence[CameraSource], theirs: Sequence[CameraSour
     """
     if len(mine) != len(theirs):
         return [f'cameras: {len(mine)} against {len(theirs)}']
-    left, right = [[c.topic.removesuffix('/compressed') for c in side] for side in (mine, theirs)]
+    left, right = [[_of_camera(camera) for camera in side] for side in (mine, theirs)]
     if any(topic in right and right.index(topic) != i for i, topic in enumerate(left)):
         return [f'order of the cameras: {", ".join(left)} against {", ".join(right)}']
     return [
@@ -70,3 +70,8 @@ def camera_differences(mine: Sequence[CameraSource], theirs: Sequence[CameraSour
         for a, b in zip(mine, theirs, strict=True)
         if a.crop != b.crop
     ]
+
+
+def _of_camera(camera: CameraSource) -> str:
+    """Return the camera's topic whichever way its pictures are sent."""
+    return camera.topic.removesuffix('/compressed')

@@ -146,6 +146,11 @@ def _contract_check(options: argparse.Namespace) -> int:
     )
     for topic, msgtype in contract.topics.items():
         print(f'  {topic}  {msgtype}')
+    if len(contract.cameras) > 1:
+        height, width = contract.tile_size
+        print(f'  {len(contract.cameras)} cameras, {width} x {height} px of the image each:')
+        for name, camera in zip(contract.camera_names, contract.cameras, strict=True):
+            print(f'    {name}  {camera.topic}')
     for source in contract.actions:
         if source.stamp == 'receive':
             print(f'  note: {source.topic} is placed by its time of receipt')

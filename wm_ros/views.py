@@ -1,9 +1,10 @@
 """The pictures of a contract's further cameras over time, and the tiled picture of a step.
 
 The first camera is the clock (sync.py). To its frame belongs the view of every other camera that
-is stamped nearest, at most half a period away. Where none is, the camera's last view is held, as a
-command is; one older than the contract's `gap_s` is too old to be shown as the present. Stamps and
-pictures only: no ROS, no clock, no threads.
+is stamped nearest, at most half a period away; one stamped later than `action_wait_ms` after the
+frame does not count for it, live or recorded, because a live frame cannot wait for it. Where none
+is, the camera's last view is held, as a command is; one older than the contract's `gap_s` is too
+old to be shown as the present. Stamps and pictures only: no ROS, no clock, no threads.
 """
 
 from __future__ import annotations
@@ -28,15 +29,19 @@ class ViewTrack:
 
     Args:
         topic: of the camera, for what is refused.
-        period_ns: of the contract.
-        gap_ns: how old a view may be that is held; how far ahead of its receipt a stamp may be,
-            and how far behind the newest until it speaks of a clock that jumped.
+        contract: rate, waiting time and `gap_s`: how old a view may be that is held, how far ahead
+            of its receipt a stamp may be, and how far behind the newest until it speaks of a clock
+            that jumped.
     """
 
-    def __init__(self, topic: str, period_ns: int, gap_ns: int) -> None:
+    def __init__(self, topic: str, contract: StreamContract) -> None:
         self.topic = topic
-        self._period_ns = period_ns
-        self._gap_ns = gap_ns
+        self._period_ns = contract.period_ns
+        self._gap_ns = round(contract.reset.gap_s * 1e9)
+        self._after_ns = min(round(contract.action_wait_ms * 1e6), contract.period_ns // 2)
+        apart_ns = SHORTEST_PERIODS * contract.period_ns
+        # A view this close before an instant has no successor that could be nearer, or in time.
+        self._settled_ns = max(apart_ns / 2, apart_ns - self._after_ns)
         self._views: list[Frame] = []
         self._newest_ns: int | None = None  # newest stamp accepted, also when let go of since
         self._after_jump: list[Frame] = []  # of a clock that may have jumped backwards
@@ -86,25 +91,21 @@ class ViewTrack:
         return replace(refused, kind='view', detail=f'{self.topic}: {refused.detail}')
 
     def settled(self, stamp_ns: int) -> bool:
-        """Whether no view that is still to come can be nearer to an instant than those here."""
+        """Whether no view that is still to come can be the one for an instant."""
         newest_ns = self._newest_ns
-        reach_ns = SHORTEST_PERIODS / 2 * self._period_ns
-        return newest_ns is not None and newest_ns >= stamp_ns - reach_ns
+        return newest_ns is not None and newest_ns > stamp_ns - self._settled_ns
 
     def at(self, stamp_ns: int) -> tuple[Frame, bool] | None:
         """Return the view for an instant and whether it is held from before; None if there is
         none, or none young enough.
         """
-        place = bisect.bisect_right(self._views, stamp_ns, key=_stamp)
-        around = self._views[max(place - 1, 0) : place + 1]
-        if not around:
+        place = bisect.bisect_right(self._views, stamp_ns + self._after_ns, key=_stamp)
+        newest = self._views[max(place - 2, 0) : place]
+        if not newest:
             return None
-        nearest = min(around, key=lambda view: abs(view.stamp_ns - stamp_ns))
-        if 2 * abs(nearest.stamp_ns - stamp_ns) <= self._period_ns:
-            return nearest, False
-        if around[0].stamp_ns > stamp_ns or stamp_ns - around[0].stamp_ns > self._gap_ns:
-            return None
-        return around[0], True
+        nearest = min(newest, key=lambda view: abs(view.stamp_ns - stamp_ns))
+        age_ns = abs(stamp_ns - nearest.stamp_ns)
+        return None if age_ns > self._gap_ns else (nearest, 2 * age_ns > self._period_ns)
 
     def forget(self, before_ns: int) -> None:
         """Drop the views that a newer one has replaced at an instant."""
@@ -135,11 +136,8 @@ class Views:
     """
 
     def __init__(self, contract: StreamContract) -> None:
-        gap_ns = round(contract.reset.gap_s * 1e9)
         self._size = contract.image_size
-        self._tracks = [
-            ViewTrack(camera.topic, contract.period_ns, gap_ns) for camera in contract.cameras[1:]
-        ]
+        self._tracks = [ViewTrack(camera.topic, contract) for camera in contract.cameras[1:]]
 
     def push(self, camera_index: int, view: Frame, receive_ns: int) -> Rejection | str | None:
         """Add a view of a camera (1 for the contract's second); see `ViewTrack.push`."""

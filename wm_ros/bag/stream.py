@@ -46,18 +46,19 @@ def action_bytes(values_A: npt.ArrayLike, stamp_ns: int) -> bytes:
 
 
 class StreamRecorder:
-    """Writes what a simple contract describes: raw images and one Action topic.
+    """Writes what a simple contract describes: one raw camera and one Action topic.
 
     Args:
         recorder: an open bag.
         contract: names the topics.
 
     Raises:
-        BagError: the contract's camera is not raw, or its commands are not one Action topic.
+        BagError: the contract has not one raw camera, or its commands are not one Action topic.
     """
 
     def __init__(self, recorder: BagRecorder, contract: StreamContract) -> None:
-        types = (contract.camera.type, *(source.type for source in contract.actions))
+        cameras = [camera.type for camera in contract.cameras]
+        types = (*cameras, *[source.type for source in contract.actions])
         if types != (IMAGE, ACTION):
             raise BagError(f'contract {contract.name!r} has {types}, expected {(IMAGE, ACTION)}')
         self._recorder = recorder

@@ -74,9 +74,13 @@ def float_array(values: npt.ArrayLike) -> array.array[float]:
 
 
 def cropped_info(
-    info: CameraInfo, image_size: tuple[int, int], crop: CropBox | None, size: int
+    info: CameraInfo,
+    image_size: tuple[int, int],
+    crop: CropBox | None,
+    size: int,
+    aspect: int = 1,
 ) -> CameraInfo:
-    """Return the intrinsics of the model's square image.
+    """Return the intrinsics of what the model sees of the camera.
 
     K and P are moved and scaled by region of interest, binning and crop; the result has neither of
     the first two. Distortion and rectification stay as they are.
@@ -84,8 +88,9 @@ def cropped_info(
     Args:
         info: as the camera publishes it.
         image_size: (height, width) of the camera's images, px.
-        crop: the contract's crop, None for the largest centred square.
-        size: side of the model's image, px.
+        crop: the contract's crop, None for the largest centred box.
+        size: width of what the model sees, px.
+        aspect: its width over its height.
 
     Raises:
         RejectedInput: SIZE, the info is not for images of this size.
@@ -107,12 +112,12 @@ def cropped_info(
             [0, 0, 1],
         ]
     )
-    to_square_33 = crop_intrinsics(to_image_33, height, width, crop, size)
-    result = CameraInfo(height=size, width=size, distortion_model=info.distortion_model)
+    to_view_33 = crop_intrinsics(to_image_33, height, width, crop, size, aspect)
+    result = CameraInfo(height=size // aspect, width=size, distortion_model=info.distortion_model)
     result.d = array.array('d', info.d)
-    result.k = (to_square_33 @ np.asarray(info.k, np.float64).reshape(3, 3)).reshape(-1)
+    result.k = (to_view_33 @ np.asarray(info.k, np.float64).reshape(3, 3)).reshape(-1)
     result.r = np.asarray(info.r, np.float64)
-    result.p = (to_square_33 @ np.asarray(info.p, np.float64).reshape(3, 4)).reshape(-1)
+    result.p = (to_view_33 @ np.asarray(info.p, np.float64).reshape(3, 4)).reshape(-1)
     return result
 
 

@@ -92,16 +92,29 @@ def memory_status(session: Session, inbox: Inbox, frame_id: str) -> MemoryStatus
 
 @dataclass(frozen=True)
 class Ages:
-    """Seconds since the newest camera and command message; infinite before the first."""
+    """Seconds since the newest camera and command message; infinite before the first. `views_s`
+    is the same for further cameras, by topic.
+    """
 
     camera_s: float
     action_s: float
+    views_s: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def at(cls, session: Session, monotonic_ns: int) -> Ages:
         """Return the ages at an instant of the monotonic clock."""
-        seen = (session.statistics.camera_monotonic_ns, session.statistics.action_monotonic_ns)
-        return cls(*[(monotonic_ns - at_ns) / 1e9 if at_ns else float('inf') for at_ns in seen])
+        statistics = session.statistics
+
+        def age_s(at_ns: int) -> float:
+            return (monotonic_ns - at_ns) / 1e9 if at_ns else float('inf')
+
+        views_s = {
+            camera.topic: age_s(statistics.view_monotonic_ns.get(camera.topic, 0))
+            for camera in session.contract.cameras[1:]
+        }
+        return cls(
+            age_s(statistics.camera_monotonic_ns), age_s(statistics.action_monotonic_ns), views_s
+        )
 
 
 @dataclass(frozen=True)
@@ -137,6 +150,9 @@ def judge(
         return DiagnosticStatus.ERROR, statistics.note
     if ages.camera_s > stale_s:
         return DiagnosticStatus.WARN, f'no camera message for {ages.camera_s:.1f} s'
+    for topic, age_s in ages.views_s.items():
+        if age_s > stale_s:
+            return DiagnosticStatus.WARN, f'no message of {topic} for {age_s:.1f} s'
     if ages.action_s > stale_s:
         return DiagnosticStatus.WARN, f'no command for {ages.action_s:.1f} s, holding the last one'
     if not statistics.predictions:
@@ -185,6 +201,7 @@ def diagnostics(
         'deadline_misses': status.deadline_misses,
         'predictions': session.statistics.predictions,
         'camera_age_s': f'{ages.camera_s:.3f}',
+        **{f'view_age_s {topic}': f'{age_s:.3f}' for topic, age_s in ages.views_s.items()},
         'action_age_s': f'{ages.action_s:.3f}',
         'dropped_frames': status.dropped_frames,
         'missing_frames': status.missing_frames,

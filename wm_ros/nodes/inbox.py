@@ -1,7 +1,8 @@
 """What callbacks leave for the inference thread: newest frame, every command, a wish to restart.
 
 A frame that the thread has not taken yet is replaced by a newer one and counted: an overloaded
-machine skips frames, it does not fall behind. Commands are small and none is skipped.
+machine skips frames, it does not fall behind. Commands are small and none is skipped; so are views
+of further cameras, and which frame they belong to is for the synchroniser to say.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
-from wm_ros.feed import Arrival, ArrivedCommands, ArrivedFrame, Refusal, Restart
+from wm_ros.feed import Arrival, ArrivedCommands, ArrivedFrame, ArrivedView, Refusal, Restart
 
+Queued = ArrivedCommands | ArrivedView | Refusal
 MOST_QUEUED = 4096  # while the thread is busy; about 40 s of commands at 100 Hz
 
 
@@ -22,14 +24,14 @@ class Mail:
     Attributes:
         frame: the newest frame.
         monotonic_ns: when it was received, by the monotonic clock.
-        queued: commands and refusals in the order of their arrival.
+        queued: commands, views and refusals in the order of their arrival.
         restart: the newest wish.
         dropped_ns: stamps of dropped frames.
     """
 
     frame: ArrivedFrame | None = None
     monotonic_ns: int = 0
-    queued: tuple[ArrivedCommands | Refusal, ...] = ()
+    queued: tuple[Queued, ...] = ()
     restart: Restart | None = None
     dropped_ns: tuple[int, ...] = ()
 
@@ -40,7 +42,7 @@ class Inbox:
 
     Attributes:
         dropped_frames: frames that a newer one replaced.
-        dropped_queued: commands and refusals beyond the length of the queue.
+        dropped_queued: commands, views and refusals beyond the length of the queue.
     """
 
     dropped_frames: int = 0
@@ -48,9 +50,7 @@ class Inbox:
     _ready: threading.Condition = field(default_factory=threading.Condition)
     _frame: ArrivedFrame | None = None
     _monotonic_ns: int = 0
-    _queued: deque[ArrivedCommands | Refusal] = field(
-        default_factory=lambda: deque(maxlen=MOST_QUEUED)
-    )
+    _queued: deque[Queued] = field(default_factory=lambda: deque(maxlen=MOST_QUEUED))
     _dropped_ns: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_QUEUED))
     _restart: Restart | None = None
     _newest_restart: Restart | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import String
 
-from wm_ros.feed import ArrivedFrame, Refusal, read
+from wm_ros.contract import StreamContract
+from wm_ros.feed import ArrivedFrame, ArrivedView, Refusal, read
 from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import convert
 from wm_ros.nodes.diagnostics import Surroundings, renderer_mismatch
@@ -35,9 +37,9 @@ class Inputs:
     Args:
         node: who subscribes, and whose clock dates what arrives.
         loaded: the model and the contract that names the topics.
-        outputs: told of the camera: its tf frame, size and intrinsics.
+        outputs: told of each camera: its tf frame, size and intrinsics.
         inbox: where everything is left.
-        statistics: told when camera and commands were last heard.
+        statistics: told when cameras and commands were last heard.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Inputs:
         self._outputs = outputs
         self._inbox = inbox
         self._statistics = statistics
+        self._cameras = {c.topic: i for i, c in enumerate(loaded.contract.cameras)}
         self._listening: Listening | None = None
         self._renderer_input: Any = None
         self._renderer = ''
@@ -56,16 +59,16 @@ class Inputs:
         """Subscribe; what an exception left half done is for `close`."""
         contract = self._loaded.contract
         self._listening = Listening(self._node)
-        camera = contract.camera.topic
         for topic, type_name in contract.topics.items():
-            depth = CAMERA_DEPTH if topic == camera else COMMAND_DEPTH
+            depth = CAMERA_DEPTH if topic in self._cameras else COMMAND_DEPTH
             self._listening.add(type_name, topic, partial(self.receive, topic), depth)
-        info_topic = convert.topic_beside(camera, 'camera_info')
-        self._listening.add(
-            'sensor_msgs/msg/CameraInfo', info_topic, self.receive_info, CAMERA_DEPTH
-        )
+        for info_topic, index in info_topics(contract).items():
+            take = partial(self.receive_info, index)
+            self._listening.add('sensor_msgs/msg/CameraInfo', info_topic, take, CAMERA_DEPTH)
+        # One simulator draws all its cameras: the first speaks for them.
+        renderer = convert.topic_beside(contract.camera.topic, 'renderer')
         self._renderer_input = self._node.create_subscription(
-            String, convert.topic_beside(camera, 'renderer'), self.receive_renderer, LATCHED
+            String, renderer, self.receive_renderer, LATCHED
         )
 
     def close(self) -> None:
@@ -86,23 +89,27 @@ class Inputs:
         """Read a message of the contract and leave what it became in the inbox."""
         arrived_ns = time.monotonic_ns()
         contract = self._loaded.contract
-        if topic == contract.camera.topic:
+        index = self._cameras.get(topic)
+        if index == 0:
             self._statistics.camera_monotonic_ns = arrived_ns
+        elif index is not None:
+            self._statistics.view_monotonic_ns[topic] = arrived_ns
         elif topic != contract.reset.topic:
             self._statistics.action_monotonic_ns = arrived_ns
         arrival = read(contract, topic, message, self._node.get_clock().now().nanoseconds)
-        if isinstance(arrival, ArrivedFrame):
-            self._outputs.frame_id = arrival.frame.frame_id
+        if index is not None and isinstance(arrival, ArrivedFrame | ArrivedView):
+            view = self._outputs.views[index]
+            view.frame_id = arrival.frame.frame_id
             try:
-                self._outputs.intrinsics.take_size(arrival.camera_size)
+                view.intrinsics.take_size(arrival.camera_size)
             except RejectedInput as error:
                 self._inbox.put(Refusal('camera_info', error, arrival.frame.stamp_ns))
         self._inbox.put(arrival, arrived_ns)
 
-    def receive_info(self, message: CameraInfo) -> None:
-        """Keep the camera's intrinsics, or refuse what is not for its images."""
+    def receive_info(self, camera_index: int, message: CameraInfo) -> None:
+        """Keep a camera's intrinsics, or refuse what is not for its images."""
         try:
-            self._outputs.intrinsics.take_info(message)
+            self._outputs.views[camera_index].intrinsics.take_info(message)
         except RejectedInput as error:
             stamp_ns = stamp_to_ns(message.header.stamp)
             self._inbox.put(Refusal('camera_info', error, stamp_ns))
@@ -112,3 +119,14 @@ class Inputs:
         self._renderer = message.data
         if mismatch := renderer_mismatch(self._loaded, self._renderer):
             self._node.get_logger().warning(mismatch)
+
+
+def info_topics(contract: StreamContract) -> dict[str, int]:
+    """Return CameraInfo topic -> index of the camera that it is beside.
+
+    Cameras side by side in one namespace would share a topic: nobody knows whose intrinsics come
+    there, so it is left out.
+    """
+    topics = [convert.topic_beside(camera.topic, 'camera_info') for camera in contract.cameras]
+    shared = Counter(topics)
+    return {topic: index for index, topic in enumerate(topics) if shared[topic] == 1}

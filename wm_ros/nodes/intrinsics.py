@@ -9,16 +9,21 @@ from wm_ros.nodes import convert
 
 
 class Intrinsics:
-    """Remembers the newest CameraInfo and the size of the camera's images.
+    """Remembers the newest CameraInfo and the size of one camera's images.
+
+    Args:
+        contract: of the robot.
+        camera_index: index into its cameras.
 
     Attributes:
-        cropped: intrinsics of the model's picture; None before both are known, and while they do
-            not fit each other.
+        cropped: intrinsics of the camera's part of the model's picture; None before both are
+            known, and while they do not fit each other.
     """
 
-    def __init__(self, contract: StreamContract) -> None:
+    def __init__(self, contract: StreamContract, camera_index: int) -> None:
         self.cropped: CameraInfo | None = None
-        self._contract = contract
+        self._crop = contract.cameras[camera_index].crop
+        self._width, self._aspect = contract.tile_size[1], contract.tile_aspect
         self._info: CameraInfo | None = None
         self._size: tuple[int, int] | None = None
 
@@ -41,7 +46,8 @@ class Intrinsics:
         cropped = None
         try:
             if self._info is not None and self._size is not None:
-                crop, side = self._contract.camera.crop, self._contract.image_size
-                cropped = convert.cropped_info(self._info, self._size, crop, side)
+                cropped = convert.cropped_info(
+                    self._info, self._size, self._crop, self._width, self._aspect
+                )
         finally:
             self.cropped = cropped

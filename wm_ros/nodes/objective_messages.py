@@ -123,6 +123,13 @@ def _goal(message: ObjectiveTerm, contract: StreamContract) -> Term:
     crop = None if (height, width) == (size, size) else contract.camera.crop
     if len(sides) > 1:
         raise QueryError(QueryCode.INVALID_GOAL, f'goal pictures of {len(sides)} sizes')
+    if len(contract.cameras) > 1 and (height, width) != (size, size):
+        raise QueryError(
+            QueryCode.INVALID_GOAL,
+            f'goals of {width} x {height} px: contract {contract.name} has '
+            f'{len(contract.cameras)} cameras, a goal is the picture of all, {size} x {size} px, '
+            'as in ~/prediction',
+        )
     if min(height, width) < size:
         raise QueryError(
             QueryCode.INVALID_GOAL,

@@ -12,12 +12,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from wm_ros_msgs.msg import MemoryStatus, ModelInfo, Prediction
 
 from wm_ros.config import RuntimeConfig
 from wm_ros.nodes import convert, diagnostics
-from wm_ros.nodes.intrinsics import Intrinsics
+from wm_ros.nodes.predicted import PredictedView
+from wm_ros.tiles import untile
 
 if TYPE_CHECKING:
     from wm_ros.nodes.diagnostics import Surroundings
@@ -32,24 +32,24 @@ class Outputs:
     """The managed publishers of the node: silent while it is not active.
 
     Attributes:
-        intrinsics: of the camera; without them no camera_info is published.
-        frame_id: tf frame of the newest camera message.
+        views: what is published of each of the contract's cameras.
     """
 
     def __init__(self, node: LifecycleNode, loaded: Loaded, config: RuntimeConfig) -> None:
         self._node = node
         self._loaded = loaded
         self._config = config
-        self.intrinsics = Intrinsics(loaded.contract)
-        self.frame_id = ''
+        self.views = [
+            PredictedView(loaded.contract, i, config.jpeg_quality)
+            for i in range(len(loaded.contract.cameras))
+        ]
         self._publishers: list[Any] = []
 
     def create(self) -> None:
         """Make the publishers; what an exception left half done is for `destroy`."""
         self.prediction = self._make(Prediction, '~/prediction')
-        self.image = self._make(Image, '~/predicted/image')
-        self.compressed = self._make(CompressedImage, '~/predicted/image/compressed')
-        self.info = self._make(CameraInfo, '~/predicted/camera_info')
+        for view in self.views:
+            view.create(self._make)
         self.status = self._make(MemoryStatus, '~/memory_status')
         self.model = self._make(ModelInfo, '~/model_info', latched=True)
         self.diagnostics = self._make(DiagnosticArray, '/diagnostics')
@@ -70,6 +70,16 @@ class Outputs:
         self._publishers.append(publisher)
         return publisher
 
+    @property
+    def frame_id(self) -> str:
+        """The tf frame of the newest message of the (first) camera."""
+        return self.views[0].frame_id
+
+    @property
+    def image(self) -> Any:
+        """The publisher of the (first) camera's predicted image."""
+        return self.views[0].image
+
     def publish_model(self) -> None:
         """Publish the latched description of the model."""
         now_ns = self._node.get_clock().now().nanoseconds
@@ -77,7 +87,7 @@ class Outputs:
 
     def publish_outcome(self, session: Session, outcome: Outcome) -> None:
         """Publish the predictions of one frame: the message of every horizon, the picture of the
-        last.
+        last, of several cameras each its own.
         """
         latency_ms = (time.monotonic_ns() - outcome.received_monotonic_ns) / 1e6
         package = self._loaded.model.package.name
@@ -96,15 +106,12 @@ class Outputs:
                 )
             )
         session.statistics.add_latency(latency_ms)
-        self.image.publish(picture)
-        if self.compressed.get_subscription_count():
-            self.compressed.publish(
-                convert.compressed_message(prediction.image_HWC, head, self._config.jpeg_quality)
-            )
-        info = self.intrinsics.cropped
-        if info is not None:
-            info.header = head
-            self.info.publish(info)
+        if len(self.views) == 1:
+            return self.views[0].publish(prediction.image_HWC, head, picture)
+        parts = untile(prediction.image_HWC, len(self.views))
+        for view, part_HWC in zip(self.views, parts, strict=True):
+            view.publish(part_HWC, convert.header(prediction.stamp_ns, view.frame_id))
+        return None
 
     def publish_status(
         self,

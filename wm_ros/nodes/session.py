@@ -84,7 +84,7 @@ class Session:
         self._now: Start | None = None
 
     def put(self, mail: Mail) -> None:
-        """Hand everything that arrived to the synchroniser, commands before the frame."""
+        """Hand everything that arrived to the synchroniser, commands, views, then the frame."""
         if mail.restart is not None:
             self.restart(mail.restart)
             self.taken = mail.restart  # last: who sees it finds `_asked`

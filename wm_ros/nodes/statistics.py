@@ -52,7 +52,8 @@ class Statistics:
         resets: memories started afresh.
         not_finite: steps whose output was not finite (each starts the memory afresh).
         note: text of the newest trouble.
-        camera_monotonic_ns: reception of the newest camera message; 0 before the first.
+        camera_monotonic_ns: reception of the newest message of the (first) camera; 0 before it.
+        view_monotonic_ns: the same for every further camera that has been heard, by topic.
         action_monotonic_ns: the same for commands.
         step_ms: time that the inference thread took for each of the newest frames.
     """
@@ -66,6 +67,7 @@ class Statistics:
         self.note = ''
         self.last_reset: ResetReason | None = None
         self.camera_monotonic_ns = 0
+        self.view_monotonic_ns: dict[str, int] = {}
         self.action_monotonic_ns = 0
         self.latency_ms = Ring(frames)
         self.step_ms = Ring(frames)
