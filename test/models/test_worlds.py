@@ -4,15 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from training.bags import BagWorld, read_clips
 from training.tabletop import TabletopWorld
 from wm_ros.bag.record import BagRecorder
-from wm_ros.bag.stream import StreamRecorder
+from wm_ros.bag.stream import StreamRecorder, action_bytes, image_bytes
 from wm_ros.contract import StreamContract
 from wm_ros.sim.config import SimConfig
 from wm_ros.sim.episodes import plan_episode, play
 from wm_ros.sim.scene import TableTop
+from wm_ros.sources import ACTION, IMAGE
 
 CONTRACT = Path('contracts/tabletop.yaml')
 FRAMES = 60
@@ -60,3 +62,27 @@ def test_a_folder_without_long_enough_recordings_is_refused(tmp_path: Path, bag:
         BagWorld(CONTRACT, [bag], 128)
     with pytest.raises(NotImplementedError, match='no twin'):
         world.probe(0)
+
+
+def test_clips_of_two_cameras_hold_both_views(tmp_path: Path) -> None:
+    """A view that is gone for longer than the contract's gap ends a clip."""
+    head, wrist = '/head/image_raw', '/wrist/image_raw'
+    values = yaml.safe_load(CONTRACT.read_text()) | {'image_size': 32, 'reset': {'gap_s': 0.1}}
+    values['cameras'] = [{'topic': topic, 'type': IMAGE} for topic in (head, wrist)]
+    contract = tmp_path / 'two_eyed.yaml'
+    contract.write_text(yaml.safe_dump(values))
+    with BagRecorder(tmp_path / 'bag') as recorder:
+        for i in range(90):
+            at = 1_000_000_000 + i * 40_000_000
+            recorder.write('/command', ACTION, action_bytes(np.full(11, 0.1), at), at)
+            for topic, shade in ((wrist, 100 + i), (head, i)):
+                if topic == head or not 40 <= i < 46:
+                    view_HWC = np.full((30, 40, 3), shade, np.uint8)
+                    recorder.write(topic, IMAGE, image_bytes(view_HWC, at), at)
+    world = BagWorld(contract, [tmp_path / 'bag'], 32)
+    lengths = [len(world.practice(seed, 0).images_THWC) for seed in range(world.clips)]
+    assert lengths == [42, 44], 'two frames hold the last view, four have none'
+    clip = world.practice(1, 0)
+    assert clip.images_THWC.shape == (44, 32, 32, 3)
+    assert (clip.images_THWC[:, :16] == np.arange(46, 90)[:, None, None, None]).all()
+    assert (clip.images_THWC[:, 16:] == np.arange(146, 190)[:, None, None, None]).all()
