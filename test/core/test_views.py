@@ -95,6 +95,7 @@ def test_a_step_shows_all_cameras_at_the_first_ones_instant() -> None:
     assert [step.stamp_ns for step in steps] == [T0 + i * PERIOD_NS for i in range(4)]
     assert steps[0].frame.frame_id == 'cam' and not sync.counts['view.held /cam_1']
     assert {name for name, count in sync.counts.items() if count} == {'reset.start'}
+    assert len(sync._views._tracks[0]._views) == 1, 'what was replaced is let go of'
 
 
 @pytest.mark.parametrize(
