@@ -156,8 +156,8 @@ class ResetPolicy:
 
     Attributes:
         gap_s: a silence of the camera longer than this; also how far a stamp may run backwards
-            before it counts as a clock jump, how far ahead of now before it is refused, and how old
-            a further camera's view may be that is held.
+            before it counts as a clock jump, how far ahead of now before it is refused, and how
+            old a view of a further camera may be that is held.
         clock_jump: reset when stamps jump backwards; otherwise such frames are refused.
         topic: a std_msgs/msg/Empty topic that resets, or None.
         service: offer the reset service.
