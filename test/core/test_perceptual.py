@@ -105,6 +105,11 @@ def test_sizes(perceptual: Perceptual, size: tuple[int, int]) -> None:
     assert np.isfinite(distances).all() and (distances > 0.05).all()
 
 
+def test_small_pictures_are_enlarged(perceptual: Perceptual) -> None:
+    stages = perceptual.embed(scenes(1)).stages_BChw
+    assert [stage.shape[2:] for stage in stages] == [(64, 64), (32, 32), (16, 16), (8, 8)]
+
+
 def test_a_flat_picture_is_as_good_as_any(perceptual: Perceptual) -> None:
     black, white = np.zeros((1, 64, 64, 3), np.uint8), np.full((1, 64, 64, 3), 255, np.uint8)
     assert np.isfinite(perceptual.distances(black, white)).all()
