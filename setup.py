@@ -86,6 +86,7 @@ setup(
     maintainer='wm_ros maintainers',
     maintainer_email='wm_ros@example.org',
     packages=find_packages(include=['wm_ros', 'wm_ros.*']),
+    package_data={'wm_ros.evaluation': ['perceptual.onnx', 'NOTICE']},
     data_files=data_files(),
     python_requires='>=3.11,<3.13',
     install_requires=[

@@ -130,6 +130,17 @@ def test_data_files_go_to_share(setup_arguments: dict[str, Any]) -> None:
         assert shipped[name] == f'share/wm_ros/packages/{manifest.parent.name}'
 
 
+def test_files_inside_packages_are_shipped(setup_arguments: dict[str, Any]) -> None:
+    tracked = tracked_files()
+    shipped = {
+        ROOT / package.replace('.', '/') / name
+        for package, names in setup_arguments['package_data'].items()
+        for name in names
+    }
+    inside = {path for path in tracked if path.relative_to(ROOT).parts[0] == 'wm_ros'}
+    assert {path for path in inside if path.suffix != '.py'} == shipped
+
+
 def test_every_requirement_is_pinned(setup_arguments: dict[str, Any]) -> None:
     required = [
         *setup_arguments['install_requires'],
