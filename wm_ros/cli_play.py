@@ -1,0 +1,2 @@
+def arguments(parser): pass
+def run(options): return 0
