@@ -64,18 +64,25 @@ def raw_topics(bag: str | Path, topics: Iterable[str] = ()) -> dict[str, RawTopi
         return {topic: _describe(reader, bag, topic, held[topic]) for topic in sorted(held)}
 
 
-def raw_messages(bag: str | Path, topics: Iterable[str] = ()) -> Iterator[RawMessage]:
-    """Yield the messages of a bag by log time; arguments and errors as `raw_topics`.
+def raw_messages(
+    bag: str | Path, topics: Iterable[str] = (), start_ns: int | None = None
+) -> Iterator[RawMessage]:
+    """Yield the messages of a bag by log time.
+
+    Args:
+        bag: path of any bag.
+        topics: those wanted; none means all.
+        start_ns: log time before which nothing is read.
 
     Raises:
-        BagError: also where the bag is damaged, after what could be read.
+        BagError: as `raw_topics`; or the bag is damaged, after what could be read.
     """
     with open_bag(bag) as reader:
         held = _chosen(reader, bag, set(topics))
         known = {topic: _describe(reader, bag, topic, held[topic]) for topic in held}
         converts = {} if reader.is2 else _converters(reader, held)
         connections = [each for each in reader.connections if each.topic in held]
-        stream = iter_raw(reader, connections, bag)
+        stream = iter_raw(reader, connections, bag, start_ns)
         for number, (connection, log_ns, raw) in enumerate(stream, 1):
             topic = connection.topic
             try:

@@ -111,7 +111,10 @@ def iter_messages(
 
 
 def iter_raw(
-    reader: AnyReader, connections: list[Connection], bag: str | Path
+    reader: AnyReader,
+    connections: list[Connection],
+    bag: str | Path,
+    start_ns: int | None = None,
 ) -> Iterator[tuple[Connection, int, bytes]]:
     """Yield (connection, log time ns, bytes as stored) in the order of log times.
 
@@ -119,13 +122,14 @@ def iter_raw(
         reader: an open bag.
         connections: what to read of it; with none nothing is read.
         bag: its path, for errors.
+        start_ns: log time before which nothing is read.
 
     Raises:
         BagError: the bag is damaged, saying after how many messages and at what time.
     """
     if not connections:  # to rosbags no choice is every one
         return
-    messages = reader.messages(connections)
+    messages = reader.messages(connections, start=start_ns)
     count, last_ns = 0, None
     while True:
         try:
