@@ -11,7 +11,7 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from wm_ros.bag import BagError, BagRecorder, bag_info, iter_steps
-from wm_ros.bag.degrade import Ledger, degrade_bag
+from wm_ros.bag.degrade import Ledger, degrade, degrade_bag
 from wm_ros.bag.faults import (
     ACTION,
     FRAME,
@@ -24,9 +24,9 @@ from wm_ros.bag.faults import (
     WrongStamps,
 )
 from wm_ros.bag.lateness import JitterArrival, Reorder
-from wm_ros.bag.raw import raw_messages
+from wm_ros.bag.raw import RawMessage, raw_messages
 from wm_ros.bag.stamps import read_stamp_ns, with_stamp
-from wm_ros.bag.stream import StreamRecorder, action_bytes, image_bytes
+from wm_ros.bag.stream import StreamRecorder, action_bytes
 from wm_ros.cli import main
 from wm_ros.contract import StreamContract, find_contract
 from wm_ros.datatypes import Step
@@ -221,18 +221,30 @@ def test_overtaken_frames_are_refused_and_bridged(good: Path, tmp_path: Path) ->
         assert number_in_force(step) in ({i - 1, i} if late else {i})
 
 
-def test_a_message_whose_next_never_comes_is_only_late(tmp_path: Path) -> None:
-    with BagRecorder(tmp_path / 'good') as recorder:
-        for i in range(100):
-            image = image_bytes(np.zeros((8, 8, 3), np.uint8), stamp_of(i))
-            recorder.write(CAMERA, IMAGE, image, stamp_of(i))
-            if i < 10:
-                data = action_bytes(command_A(i), stamp_of(i))
-                recorder.write(COMMAND, ACTION_TYPE, data, stamp_of(i))
-    ledger = degrade_bag(tmp_path / 'good', tmp_path / 'bad', CONTRACT, [Reorder(1.0)])
+def raw(topic: str, i: int) -> RawMessage:
+    return RawMessage(topic, '', stamp_of(i), action_bytes([1.0], stamp_of(i)), True)
+
+
+def test_a_message_whose_next_never_comes_is_only_late() -> None:
+    """Commands stop at frame 11; the last frame has no next either."""
+    stream = [raw(topic, i) for i in range(101) for topic in (COMMAND, CAMERA)]
+    stream = [one for one in stream if one.topic == CAMERA or one.log_ns < stamp_of(11)]
+    ledger = Ledger((Reorder(1.0),), 0)
+    given = list(degrade(stream, {CAMERA: FRAME, COMMAND: ACTION}, ledger))
     assert numbers(ledger, 'overtaken', COMMAND) == [0, 2, 4, 6, 8]
-    assert ledger.messages == {CAMERA: 100, COMMAND: 10}
-    logged = [each.log_ns for each in raw_messages(tmp_path / 'bad')]
+    assert numbers(ledger, 'late', COMMAND) == [10] and numbers(ledger, 'late', CAMERA) == [100]
+    assert ledger.messages == {CAMERA: 101, COMMAND: 11}
+    last = [one for one in given if one.topic == COMMAND][-1]
+    assert read_stamp_ns(last.data) == stamp_of(10)
+    assert 1.0 < (last.log_ns - stamp_of(10)) / 1e9 < 1.1
+
+
+@pytest.mark.parametrize('fault', [Reorder(0.5), JitterArrival(90.0)])
+def test_late_messages_are_given_out_in_order(fault: Fault) -> None:
+    stream = [raw(topic, i) for i in range(50) for topic in (COMMAND, CAMERA, '/extra')]
+    given = list(degrade(stream, {CAMERA: FRAME, COMMAND: ACTION}, Ledger((fault,), 0)))
+    assert len(given) == len(stream) and [one.data for one in given] != [o.data for o in stream]
+    logged = [one.log_ns for one in given]
     assert logged == sorted(logged)
 
 
