@@ -9,8 +9,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wm_ros.config import CAMERA_TOPIC
-
 if TYPE_CHECKING:
     from wm_ros.contract import StreamContract
 
@@ -115,6 +113,7 @@ def choose(
         ValueError: the bag lacks a topic of the contract, or does not tell which is the camera.
     """
     from wm_ros.bag import bag_info
+    from wm_ros.config import CAMERA_TOPIC
     from wm_ros.sources import CAMERA_TYPES
 
     held = {topic.name: topic.msgtype for topic in bag_info(bag).topics}
