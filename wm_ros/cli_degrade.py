@@ -19,6 +19,9 @@ copied. faults.json in the folder of BAG2 lists what was done to which message. 
 faults and seed give the same bytes."""
 
 
+NAMES = {float: 'a number', int: 'a whole number'}
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.epilog = EPILOG
@@ -95,18 +98,17 @@ def show(out: Path, ledger: Ledger) -> None:
         print(f'  {fault}: {"; ".join(counts) or "nothing befell"}')
 
 
-def _pair(text: str) -> tuple[str, str]:
-    first, comma, second = text.partition(',')
-    if not comma:
-        raise argparse.ArgumentTypeError(f'{text!r}: expected two numbers with a comma between')
-    return first, second
+def _pair(text: str, kinds: tuple[type, type]) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(part) for kind, part in zip(kinds, text.split(','), strict=True))
+    except ValueError:
+        words = ' and '.join(NAMES[kind] for kind in kinds)
+        raise argparse.ArgumentTypeError(f'{text!r}: expected {words}, with a comma') from None
 
 
-def _burst(text: str) -> tuple[float, int]:
-    share, length = _pair(text)
-    return float(share), int(length)
+def _burst(text: str) -> tuple[Any, ...]:
+    return _pair(text, (float, int))
 
 
-def _span(text: str) -> tuple[float, float]:
-    from_s, to_s = _pair(text)
-    return float(from_s), float(to_s)
+def _span(text: str) -> tuple[Any, ...]:
+    return _pair(text, (float, float))

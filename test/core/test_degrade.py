@@ -318,6 +318,14 @@ def test_the_command_writes_the_bag_and_says_what_it_did(
         assert text in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('text', ['abc', '0.1', '0.1,z', '0.1,2,3'])
+def test_a_pair_that_is_none_is_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(['degrade', 'bag', '--out', 'bad', '--contract', 'tabletop', '--burst', text])
+    assert error.value.code == 2
+    assert f"'{text}': expected a number and a whole number" in capsys.readouterr().err
+
+
 def test_a_damaged_bag_gives_what_came_before(good: Path, tmp_path: Path) -> None:
     data = bytearray((good / 'bag_0.mcap').read_bytes())
     for at in range(len(data) // 2, len(data) // 2 + 50):
