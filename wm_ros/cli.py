@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wm_ros import cli_degrade, cli_play
+
 if TYPE_CHECKING:
     from wm_ros.bag import Recovery
 
@@ -254,7 +256,14 @@ COMMANDS: tuple[Command, ...] = (
         _calibrate_arguments,
         _calibrate,
     ),
+    Command(
+        ('degrade',),
+        'make a bag with faults from a good one',
+        cli_degrade.arguments,
+        cli_degrade.run,
+    ),
     Command(('inspect',), 'show and check a model package', _inspect_arguments, _inspect),
+    Command(('play',), 'publish a bag as a robot would', cli_play.arguments, cli_play.run),
     Command(('sim',), 'play a simulated episode into a bag', _sim_arguments, _sim),
 )
 

@@ -275,6 +275,22 @@ class PlayerConfig:
     topics: tuple[str, ...] = knob(('',), 'topics to play; one empty entry plays all')
     camera: str = knob(CAMERA_TOPIC, 'topic whose subscribers are waited for and that is logged')
     rate: float = knob(1.0, 'speed, 1 is as recorded', low=0.01, high=100.0)
+    start_offset_s: float = knob(
+        0.0, 'where in the bag to begin, from its first message', unit='s', low=0.0
+    )
+    loop: bool = knob(
+        False,
+        'begin again at the end, until stopped; with restamp the stamps go on growing over the '
+        'seam, without it they jump back',
+    )
+    clock_hz: float = knob(
+        0.0,
+        'publish /clock, at least this often; time then runs at the speed of playing and stamps '
+        'keep their recorded spacing. 0 publishes none',
+        unit='Hz',
+        low=0.0,
+        high=1000.0,
+    )
     restamp: bool = knob(True, 'shift the stamps in headers to now; false keeps the recorded ones')
     wait_subscribers: int = knob(
         1, 'camera subscribers to wait for before the first message', low=0, high=100

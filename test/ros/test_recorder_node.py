@@ -15,11 +15,11 @@ from wm_ros_msgs.msg import Prediction
 
 from wm_ros.bag import BagRecorder, bag_info, recover
 from wm_ros.bag.read import iter_messages
+from wm_ros.bag.stamps import read_stamp_ns, with_stamp
 from wm_ros.config import CAMERA_TOPIC, COMMAND_TOPIC, PREDICTION_TOPIC
 from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import convert
 from wm_ros.nodes.logs import read_log
-from wm_ros.nodes.player_node import read_stamp_ns, with_stamp
 
 pytestmark = pytest.mark.ros
 

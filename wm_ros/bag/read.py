@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,23 @@ from typing import Any
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
-from wm_ros.bag.types import BagError, ros_types
+from wm_ros.bag.opening import open_bag
+from wm_ros.bag.types import BagError
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import Step
 from wm_ros.feed import MessageFeed
 from wm_ros.rejection import Rejection
 from wm_ros.sync import END_OF_STREAM_NS, StepSynchronizer
+
+__all__ = [
+    'BagInfo',
+    'TopicSummary',
+    'bag_info',
+    'iter_messages',
+    'iter_raw',
+    'iter_steps',
+    'open_bag',
+]
 
 COMMAND_WAIT_NS = 1_000_000_000
 
@@ -47,32 +57,6 @@ class BagInfo:
     duration_s: float
     messages: int
     topics: tuple[TopicSummary, ...]
-
-
-@contextmanager
-def open_bag(path: str | Path) -> Iterator[AnyReader]:
-    """Open a rosbag2 folder, a single .mcap or .db3 file, or a ROS 1 .bag.
-
-    Raises:
-        BagError: missing, empty, cut, unclosed or mistyped, naming the file.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise BagError(f'no bag at {path}')
-    try:
-        reader = AnyReader([path], default_typestore=ros_types())
-        reader.open()
-    except BagError:
-        raise
-    except Exception as error:  # rosbags lets errors of any kind through for damaged files
-        raise BagError(
-            f'cannot read bag {path}: {error or type(error).__name__} '
-            f'(cut short or not closed? try: wm bag recover {path})'
-        ) from error
-    try:
-        yield reader
-    finally:
-        reader.close()
 
 
 def bag_info(path: str | Path) -> BagInfo:
@@ -114,17 +98,7 @@ def iter_messages(
     with open_bag(bag) as reader:
         connections = _connections(reader, Path(bag), topics, optional)
         read: Counter[str] = Counter()
-        messages = reader.messages(connections)
-        while True:
-            try:
-                connection, log_ns, raw = next(messages)
-            except StopIteration:
-                return
-            except Exception as error:  # as in open_bag
-                raise BagError(
-                    f'bag {bag}: damaged after message {sum(read.values())} of '
-                    f'{", ".join(topics)}: {error or type(error).__name__}'
-                ) from error
+        for connection, log_ns, raw in iter_raw(reader, connections, bag):
             read[connection.topic] += 1
             try:
                 message = reader.deserialize(raw, connection.msgtype)
@@ -134,6 +108,43 @@ def iter_messages(
                     f'{log_ns} ns is no {connection.msgtype}: {error or type(error).__name__}'
                 ) from error
             yield connection.topic, message, log_ns
+
+
+def iter_raw(
+    reader: AnyReader,
+    connections: list[Connection],
+    bag: str | Path,
+    start_ns: int | None = None,
+) -> Iterator[tuple[Connection, int, bytes]]:
+    """Yield (connection, log time ns, bytes as stored) in the order of log times.
+
+    Args:
+        reader: an open bag.
+        connections: what to read of it; with none nothing is read.
+        bag: its path, for errors.
+        start_ns: log time before which nothing is read.
+
+    Raises:
+        BagError: the bag is damaged, saying after how many messages and at what time.
+    """
+    if not connections:  # to rosbags no choice is every one
+        return
+    messages = reader.messages(connections, start=start_ns)
+    count, last_ns = 0, None
+    while True:
+        try:
+            connection, log_ns, raw = next(messages)
+        except StopIteration:
+            return
+        except Exception as error:  # as in open_bag
+            topics = ', '.join(sorted({connection.topic for connection in connections}))
+            after = '' if last_ns is None else f' at {last_ns} ns'
+            raise BagError(
+                f'bag {bag}: damaged after message {count} of {topics}{after}: '
+                f'{error or type(error).__name__}'
+            ) from error
+        count, last_ns = count + 1, log_ns
+        yield connection, log_ns, raw
 
 
 def iter_steps(
@@ -194,9 +205,8 @@ def _connections(
                 continue
             raise BagError(f'bag {bag} has no topic {topic}; it holds {listed}')
         if found[topic] != msgtype:
-            raise BagError(
-                f'bag {bag}: topic {topic} is {found[topic]}, the contract expects {msgtype}'
-            )
+            kind = found[topic] or 'of several types'
+            raise BagError(f'bag {bag}: topic {topic} is {kind}, the contract expects {msgtype}')
         if not reader.topics[topic].msgcount and topic not in optional:
             raise BagError(f'bag {bag}: topic {topic} is empty')
     return [connection for connection in reader.connections if connection.topic in topics]

@@ -1,0 +1,168 @@
+"""From a good bag a bad one: the same messages with chosen faults, and a list of what was done.
+
+`degrade` is pure: an iterator through a list of faults. `degrade_bag` reads any bag and writes a
+rosbag2 MCAP bag with `faults.json` in its folder. The same bag, faults and seed give the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_ros.bag.faults import ACTION, FRAME, Fault, Passing
+from wm_ros.bag.raw import RawMessage, raw_messages, raw_topics
+from wm_ros.bag.record import BagRecorder
+from wm_ros.bag.types import BagError
+from wm_ros.contract import StreamContract
+
+NAME = 'faults.json'
+
+
+def roles_of(contract: StreamContract) -> dict[str, str]:
+    """Return topic -> `frame` or `action` for what a contract names."""
+    roles = {camera.topic: FRAME for camera in contract.cameras}
+    return roles | {source.topic: ACTION for source in contract.actions}
+
+
+@dataclass
+class Ledger:
+    """What was done.
+
+    Attributes:
+        faults: in the order in which they were done.
+        seed: of all chance.
+        done: one entry per fault: what was done -> topic -> numbers of the messages on their topic
+            in the good bag, from 0.
+        messages: topic -> messages that came through.
+        complete: the good bag was read to its end.
+    """
+
+    faults: tuple[Fault, ...]
+    seed: int
+    done: list[dict[str, dict[str, list[int]]]] = field(default_factory=list)
+    messages: Counter[str] = field(default_factory=Counter)
+    complete: bool = False
+
+    def __post_init__(self) -> None:
+        self.done = [{} for _ in self.faults]
+
+    def note(self, fault: int, what: str, passing: Passing) -> None:
+        """Write down one fault of one message."""
+        of_topic = self.done[fault].setdefault(what, {})
+        of_topic.setdefault(passing.message.topic, []).append(passing.index)
+
+    def count(self, fault: int, what: str, topic: str) -> int:
+        """Return how often a fault, by its place in `faults`, did something to a topic."""
+        return len(self.done[fault].get(what, {}).get(topic, ()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON values."""
+        entries = [
+            {
+                'fault': fault.name,
+                **asdict(fault),  # type: ignore[call-overload]
+                'done': {
+                    what: {
+                        topic: {'count': len(numbers), 'indices': numbers}
+                        for topic, numbers in sorted(topics.items())
+                    }
+                    for what, topics in sorted(done.items())
+                },
+            }
+            for fault, done in zip(self.faults, self.done, strict=True)
+        ]
+        return {
+            'seed': self.seed,
+            'complete': self.complete,
+            'messages': dict(sorted(self.messages.items())),
+            'faults': entries,
+        }
+
+
+def degrade(
+    messages: Iterable[RawMessage], roles: dict[str, str], ledger: Ledger
+) -> Iterator[RawMessage]:
+    """Yield messages with the faults of a ledger done to them, one fault after the other.
+
+    Every fault draws from a generator of its own (seed, its name, its place among those of that
+    name), so adding one does not change what another does.
+
+    Args:
+        messages: in order of log time.
+        roles: topic -> `frame` or `action`; others pass untouched.
+        ledger: names faults and seed; filled as messages pass.
+    """
+    stream = _numbered(messages, roles)
+    used: Counter[str] = Counter()
+    for place, fault in enumerate(ledger.faults):
+        rng = np.random.default_rng(
+            [ledger.seed, zlib.crc32(fault.name.encode()), used[fault.name]]
+        )
+        used[fault.name] += 1
+        stream = fault.apply(stream, rng, _noting(ledger, place))
+    for passing in stream:
+        ledger.messages[passing.message.topic] += 1
+        yield passing.message
+    ledger.complete = True
+
+
+def degrade_bag(
+    bag: str | Path,
+    out: str | Path,
+    contract: StreamContract,
+    faults: Sequence[Fault],
+    seed: int = 0,
+) -> Ledger:
+    """Write a bag with faults, and `faults.json` in its folder.
+
+    Args:
+        bag: path of any bag; topics that the contract does not name are copied.
+        out: folder of the bag to write; must not exist.
+        contract: which topics are frames and which commands.
+        faults: one or more, done in this order.
+        seed: of all chance.
+
+    Returns:
+        What was done.
+
+    Raises:
+        BagError: the bag cannot be read or has none of the contract's topics; `out` exists. Where
+            the bag is damaged further on, `out` holds what came before, and its `faults.json` says
+            that it is not complete.
+    """
+    topics, roles = raw_topics(bag), roles_of(contract)
+    if missing := sorted(set(roles) - set(topics)):
+        raise BagError(
+            f'bag {bag} has no topic {", ".join(missing)}, which contract {contract.name!r} '
+            f'names; it holds {", ".join(topics) or "nothing"}'
+        )
+    ledger = Ledger(tuple(faults), seed)
+    with BagRecorder(out) as recorder:
+        for topic, info in topics.items():
+            recorder.add_topic(topic, info.msgtype, info.definition or None)
+        try:
+            for each in degrade(raw_messages(bag), roles, ledger):
+                recorder.write(each.topic, each.msgtype, each.data, each.log_ns)
+        finally:
+            text = json.dumps({'bag': Path(bag).name, **ledger.to_dict()}, indent=1)
+            (recorder.path / NAME).write_text(text + '\n', encoding='utf-8')
+    return ledger
+
+
+def _numbered(messages: Iterable[RawMessage], roles: dict[str, str]) -> Iterator[Passing]:
+    seen: Counter[str] = Counter()
+    for message in messages:
+        yield Passing(message, seen[message.topic], roles.get(message.topic, ''))
+        seen[message.topic] += 1
+
+
+def _noting(ledger: Ledger, place: int) -> Any:
+    return lambda what, passing: ledger.note(place, what, passing)
