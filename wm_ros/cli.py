@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wm_ros import cli_contract
+
 if TYPE_CHECKING:
     from wm_ros.bag import Recovery
 
@@ -242,6 +244,12 @@ COMMANDS: tuple[Command, ...] = (
         'check a contract file',
         _path('file', 'contract, by name or file'),
         _contract_check,
+    ),
+    Command(
+        ('contract', 'init'),
+        'propose a contract from what bags hold',
+        cli_contract.init_arguments,
+        cli_contract.init,
     ),
     Command(
         ('calibrate',),
