@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wm_ros import cli_contract
+from wm_ros import cli_contract, cli_lerobot
 
 if TYPE_CHECKING:
     from wm_ros.bag import Recovery
@@ -256,6 +256,18 @@ COMMANDS: tuple[Command, ...] = (
         "fit and judge a package's uncertainty on held-out bags",
         _calibrate_arguments,
         _calibrate,
+    ),
+    Command(
+        ('import', 'lerobot'),
+        'turn a LeRobot dataset into bags and a contract',
+        cli_lerobot.import_arguments,
+        cli_lerobot.import_lerobot,
+    ),
+    Command(
+        ('export', 'lerobot'),
+        'turn bags into a LeRobot dataset v3.0',
+        cli_lerobot.export_arguments,
+        cli_lerobot.export_lerobot,
     ),
     Command(('inspect',), 'show and check a model package', _inspect_arguments, _inspect),
     Command(('sim',), 'play a simulated episode into a bag', _sim_arguments, _sim),

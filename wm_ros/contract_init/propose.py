@@ -1,50 +1,29 @@
 """propose: bags -> a stream contract with a reason for every guess.
 
-`choice.py` picks the topics, `ranges.py` reads their messages, `text.py` writes the YAML. What is
-guessed here: rate, entries, units, limits, and header stamps or times of receipt.
+`choice.py` picks the topics, `ranges.py` reads their messages, `commands.py` makes sources of
+them, `text.py` writes the YAML. Here they are put together, with the rate.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from wm_ros.bag import iter_steps
 from wm_ros.contract import StreamContract
 from wm_ros.contract_fields import ContractError
-from wm_ros.contract_init.choice import (
-    Topic,
-    choose_actions,
-    choose_camera,
-    topics_of,
-    word_of,
-)
-from wm_ros.contract_init.ranges import CameraFacts, camera_facts, message_facts, ranges_E2
-from wm_ros.contract_init.text import contract_text, widened
-from wm_ros.sources import (
-    HEADERLESS_TYPES,
-    NAMED_TYPES,
-    POSE_ENTRIES,
-    TWIST_TYPES,
-    ActionEntry,
-    ActionSource,
-    CameraSource,
-    ResetPolicy,
-)
+from wm_ros.contract_init.choice import Topic, choose_actions, choose_camera, topics_of
+from wm_ros.contract_init.commands import Commands, commands_of
+from wm_ros.contract_init.ranges import CameraFacts, camera_facts
+from wm_ros.contract_init.text import contract_text
+from wm_ros.sources import CameraSource, ResetPolicy
 
 FASTEST_HZ = 30.0
 COMMON_HZ = (1, 2, 3, 4, 5, 6, 7.5, 8, 10, 12, 12.5, 15, 20, 24, 25, 30, 40, 50, 60)
 NEAR = 0.03  # a rate this close to a common one is that one
-OTHER_CLOCK_NS = 1_000_000_000  # stamps this far apart were taken by different clocks
-FIELD_UNITS = {'position': 'rad', 'velocity': 'rad/s', 'effort': 'N m'}
-HAND_WORDS = ('hand', 'finger', 'thumb', 'grip', 'claw')
-OPENING, OPENING_LIMITS = '0..1', (-0.05, 1.05)
-STILL = 1e-6  # m, rad: a pose entry that moves less is left out
 
 
 @dataclass(frozen=True)
@@ -74,15 +53,6 @@ class Proposal:
     to_check: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Commands:
-    """A source, comments above it and behind its entries."""
-
-    source: ActionSource
-    remarks: tuple[str, ...]
-    found: Mapping[str, str]
-
-
 def propose(bags: Sequence[Path], wish: Wish) -> Proposal:
     """Propose a contract; ranges are over all bags.
 
@@ -100,21 +70,7 @@ def propose(bags: Sequence[Path], wish: Wish) -> Proposal:
     camera = camera_facts(bags, camera_topic)
     rate_hz, rate_remarks = _rate(camera, wish.rate_hz)
     reset = ResetPolicy(gap_s=max(1.0, round(3 / rate_hz, 1)))
-    period_ns, gap_ns = round(1e9 / rate_hz), round(reset.gap_s * 1e9)
-    parts: list[_Commands] = []
-    left_out = list(action_remarks)
-    for topic in chosen:
-        try:
-            part = _source(bags, topic, camera, period_ns, gap_ns)
-            _require_new_names(part.source, parts)
-        except ContractError as error:
-            if wish.actions or len(chosen) == 1:
-                raise
-            left_out.append(f'not chosen: {error}')
-            continue
-        parts.append(part)
-    if not parts:
-        raise ContractError(f'no action topic that can be used: {"; ".join(left_out)}')
+    parts, left_out = _parts(bags, chosen, camera, rate_hz, reset.gap_s, bool(wish.actions))
     contract = StreamContract(
         name=wish.name,
         rate_hz=rate_hz,
@@ -123,27 +79,20 @@ def propose(bags: Sequence[Path], wish: Wish) -> Proposal:
         actions=tuple(part.source for part in parts),
         reset=reset,
     )
-    width, height = camera.size_px
-    named = ', '.join(bag.name for bag in bags[:3]) + (', ...' if len(bags) > 3 else '')
     remarks: dict[str, Sequence[str]] = {
-        '': [
-            f'Proposed by `wm contract init` from {len(bags)} bags ({named}).',
-            'Limits: the range found, widened on each side by a fifth (angles by 0.1 rad at '
-            'least). Check every guess.',
-        ],
+        '': _heading(bags),
         'rate_hz': rate_remarks,
-        'image_size': [f'The camera sends {width} x {height} px; the largest centred square of it '
-                       'is seen. Another part: crop: {left, top, width, height}.'],
+        'image_size': _size_remarks(camera),
         'cameras': camera_remarks,
-        'actions': left_out,
-    }  # fmt: skip
+        'actions': (*action_remarks, *left_out),
+    }
     found: dict[str, str] = {}
     for part in parts:
         remarks[part.source.topic] = part.remarks
         found |= part.found
-    lines = [line for part in remarks.values() for line in part if 'guess:' in line]
-    lines += [line for line in (*camera_remarks, *left_out) if 'guess:' not in line]
-    return Proposal(contract, contract_text(contract, remarks, found), tuple(lines))
+    others = ('rate_hz', 'cameras', 'actions', *(part.source.topic for part in parts))
+    to_check = tuple(line for name in others for line in remarks[name])
+    return Proposal(contract, contract_text(contract, remarks, found), to_check)
 
 
 def try_out(bag: Path, contract: StreamContract, steps: int = 200) -> tuple[int, Counter[str]]:
@@ -158,6 +107,58 @@ def try_out(bag: Path, contract: StreamContract, steps: int = 200) -> tuple[int,
     counts: Counter[str] = Counter()
     read = sum(1 for _ in islice(iter_steps(bag, contract, counts=counts), steps))
     return read, counts
+
+
+def _parts(
+    bags: Sequence[Path],
+    topics: Sequence[Topic],
+    camera: CameraFacts,
+    rate_hz: float,
+    gap_s: float,
+    all_wanted: bool,
+) -> tuple[list[Commands], list[str]]:
+    """Describe the command topics; one that cannot be used is left out, unless it is wanted."""
+    parts: list[Commands] = []
+    left_out: list[str] = []
+    for topic in topics:
+        try:
+            part = commands_of(bags, topic, camera, round(1e9 / rate_hz), round(gap_s * 1e9))
+            _require_new_names(part, parts)
+        except ContractError as error:
+            if all_wanted or len(topics) == 1:
+                raise
+            left_out.append(f'not chosen: {error}')
+        else:
+            parts.append(part)
+    if not parts:
+        raise ContractError(f'no action topic that can be used: {"; ".join(left_out)}')
+    return parts, left_out
+
+
+def _require_new_names(part: Commands, parts: Sequence[Commands]) -> None:
+    taken = {entry.name: held.source.topic for held in parts for entry in held.source.entries}
+    for entry in part.source.entries:
+        if entry.name in taken:
+            raise ContractError(
+                f'{part.source.topic}: {entry.name} comes from {taken[entry.name]} already'
+            )
+
+
+def _heading(bags: Sequence[Path]) -> tuple[str, ...]:
+    named = ', '.join(bag.name for bag in bags[:3]) + (', ...' if len(bags) > 3 else '')
+    number = '1 bag' if len(bags) == 1 else f'{len(bags)} bags'
+    return (
+        f'Proposed by `wm contract init` from {number} ({named}). Check every guess.',
+        'Limits: the range found, widened on each side by a fifth, angles by 0.1 rad at least.',
+    )
+
+
+def _size_remarks(camera: CameraFacts) -> tuple[str, ...]:
+    width, height = camera.size_px
+    return (
+        f'The camera sends {width} x {height} px; the largest centred square of it is seen.',
+        'Another part: crop: {left: , top: , width: , height: } behind the type of the camera.',
+    )
 
 
 def _rate(camera: CameraFacts, wanted_hz: float | None) -> tuple[float, tuple[str, ...]]:
@@ -185,104 +186,3 @@ def _sensible(rate_hz: float) -> float:
     if abs(nearest - rate_hz) <= NEAR * rate_hz:
         return float(nearest)
     return float(round(rate_hz)) if rate_hz >= 10 else float(f'{rate_hz:.3g}')
-
-
-def _source(
-    bags: Sequence[Path], topic: Topic, camera: CameraFacts, period_ns: int, gap_ns: int
-) -> _Commands:
-    """Describe one command topic as a source with limits."""
-    facts = message_facts(bags, topic)
-    stamp, remarks = _stamp(topic, facts.zero_stamps, facts.late_ns, camera.late_ns)
-    field = facts.field or 'position'
-    if facts.left_out:
-        remarks.append(f'left out, not named in every message: {", ".join(facts.left_out)}')
-    if topic.msgtype in TWIST_TYPES:
-        names, units = POSE_ENTRIES, ('m', 'm', 'm', 'rad', 'rad', 'rad')
-        remarks.append('guess: velocities of the body; the entries are the pose they lead to')
-    elif topic.msgtype in NAMED_TYPES:
-        names, units = facts.names, (FIELD_UNITS[field],) * len(facts.names)
-        remarks.append(f'guess: {field} in {FIELD_UNITS[field]}; sliding joints are in m')
-    else:
-        names = tuple(f'{word_of(topic.name)}_{index}' for index in range(facts.width))
-        units = ('1',) * facts.width
-        remarks.append('guess: names by position, units unknown; give them their own')
-    source = ActionSource(
-        topic.name,
-        topic.msgtype,
-        tuple(ActionEntry(name, unit, -1.0, 1.0) for name, unit in zip(names, units, strict=True)),
-        field,
-        stamp,
-        'body' if topic.msgtype in TWIST_TYPES else None,
-    )
-    found_E2 = ranges_E2(bags, source, camera, period_ns, gap_ns)
-    if source.integrate:
-        moving = np.ptp(found_E2, axis=1) > STILL
-        moving[[0, 5]] |= not moving.any()
-        source = replace(
-            source,
-            entries=tuple(e for e, moves in zip(source.entries, moving, strict=True) if moves),
-        )
-        found_E2 = found_E2[moving]
-    openings = _openings(source, found_E2)
-    if openings:
-        remarks.append('guess: hand entries are openings from 0 to 1')
-    entries, found = _limited(source, found_E2, openings)
-    return _Commands(replace(source, entries=entries), tuple(remarks), found)
-
-
-def _stamp(
-    topic: Topic, zero_stamps: int, late_ns: int | None, camera_late_ns: int
-) -> tuple[str, list[str]]:
-    """Return `header` or `receive`, with the reason."""
-    if topic.msgtype in HEADERLESS_TYPES or zero_stamps or late_ns is None:
-        why = 'the type has no header'
-        if topic.msgtype not in HEADERLESS_TYPES:
-            why = f'guess: {zero_stamps} of {topic.messages} messages have no header stamp'
-        remarks = [f'{why}, so commands are placed by their time of receipt']
-        if abs(camera_late_ns) > OTHER_CLOCK_NS:
-            remarks.append(
-                f'guess: the camera was received {camera_late_ns / 1e9:.3g} s after its stamps: '
-                'commands by receipt do not fit it'
-            )
-        return 'receive', remarks
-    if abs(late_ns - camera_late_ns) > OTHER_CLOCK_NS >= abs(camera_late_ns):
-        return 'receive', [
-            f'guess: header stamps are {late_ns / 1e9:.3g} s off, another clock than the '
-            "camera's, so commands are placed by their time of receipt"
-        ]
-    return 'header', []
-
-
-def _openings(source: ActionSource, found_E2: np.ndarray) -> set[str]:
-    """Return hand entries that look like openings: all within 0..1, one of them up to 1."""
-    hands = [
-        (entry.name, *found_2)
-        for entry, found_2 in zip(source.entries, found_E2.tolist(), strict=True)
-        if any(word in entry.name.lower() for word in HAND_WORDS)
-    ]
-    inside = all(low >= -1e-3 and high <= 1 + 1e-3 for _, low, high in hands)
-    if source.field != 'position' or not hands or not inside or max(h[2] for h in hands) < 0.95:
-        return set()
-    return {name for name, _, _ in hands}
-
-
-def _limited(
-    source: ActionSource, found_E2: np.ndarray, openings: set[str]
-) -> tuple[tuple[ActionEntry, ...], dict[str, str]]:
-    entries, found = [], {}
-    for entry, (low, high) in zip(source.entries, found_E2.tolist(), strict=True):
-        if entry.name in openings:
-            entry = ActionEntry(entry.name, OPENING, *OPENING_LIMITS)
-        else:
-            entry = ActionEntry(entry.name, entry.unit, *widened(low, high, entry.unit))
-        entries.append(entry)
-        still = ', never changes' if high - low < STILL else ''
-        found[entry.name] = f'found {low:.4g} to {high:.4g}{still}'
-    return tuple(entries), found
-
-
-def _require_new_names(source: ActionSource, parts: Sequence[_Commands]) -> None:
-    taken = {entry.name: part.source.topic for part in parts for entry in part.source.entries}
-    for entry in source.entries:
-        if entry.name in taken:
-            raise ContractError(f'{source.topic}: {entry.name} comes from {taken[entry.name]} too')
