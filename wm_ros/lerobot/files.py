@@ -78,7 +78,7 @@ class VideoFiles:
         """Return the file that the last `length` pictures are in, and the first one's number."""
         assert self._writer is not None
         found = self._file, self._writer.frames - length
-        if self._writer.path.stat().st_size > VIDEO_MB * 2**20:
+        if self._writer.bytes > VIDEO_MB * 2**20:
             self.close()
             self._file += 1
         return found

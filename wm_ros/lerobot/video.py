@@ -66,6 +66,8 @@ def read_frames(
 class VideoWriter:
     """Writes one MP4: H.264, crf 18, a key frame every 12 frames.
 
+    `frames` and `bytes` are what was encoded so far.
+
     Args:
         path: the file; its folder is made.
         fps: frames per second.
@@ -74,7 +76,7 @@ class VideoWriter:
 
     def __init__(self, path: Path, fps: float, height: int, width: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.path, self.frames = path, 0
+        self.frames = self.bytes = 0
         self._container = av.open(str(path), 'w')
         rate = Fraction(fps).limit_denominator(10000)
         self._stream = self._container.add_stream(CODEC, rate=rate)
@@ -93,10 +95,14 @@ class VideoWriter:
         """Append one uint8 RGB picture [H, W, 3]."""
         frame = av.VideoFrame.from_ndarray(image_HWC, format='rgb24')
         frame.pts, frame.time_base = self.frames, self._period
-        self._container.mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(frame))
         self.frames += 1
 
     def close(self) -> None:
         """Write what the encoder holds, and the index."""
-        self._container.mux(self._stream.encode())
+        self._mux(self._stream.encode())
         self._container.close()
+
+    def _mux(self, packets: list[av.Packet]) -> None:
+        self.bytes += sum(packet.size for packet in packets)
+        self._container.mux(packets)
