@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from wm_ros import cli
-from wm_ros.bag import BagError, iter_steps
+from wm_ros.bag import BagError, BagRecorder, iter_steps
 from wm_ros.bag.read import iter_messages, open_bag
-from wm_ros.bag.stream import STRING
+from wm_ros.bag.stream import STRING, compressed_image_bytes
 from wm_ros.contract import StreamContract
 from wm_ros.lerobot import Dataset, DatasetWriter, LeRobotError, export_bags, import_dataset
 from wm_ros.lerobot.to_bags import FIRST_NS
@@ -292,8 +292,6 @@ def test_a_vector_of_one_entry_is_a_plain_number(tmp_path: Path) -> None:
 def test_a_gap_begins_a_new_episode_and_a_missing_frame_is_held(
     made: dict[str, Path], tmp_path: Path
 ) -> None:
-    from wm_ros.bag import BagRecorder
-
     done = import_dataset(Dataset(made['v2.1']), tmp_path / 'bags', episodes=range(1))
     contract = StreamContract.load(done.contract)
     camera = contract.camera.topic
@@ -311,8 +309,6 @@ def test_a_gap_begins_a_new_episode_and_a_missing_frame_is_held(
         ):
             if message_index < 5:
                 stamp_ns = FIRST_NS + pause_ns + message_index * contract.period_ns
-                from wm_ros.bag.stream import compressed_image_bytes
-
                 data = compressed_image_bytes(message.data.tobytes(), 'png', stamp_ns)
                 recorder.write(camera, COMPRESSED_IMAGE, data, stamp_ns)
     exported = export_bags([tmp_path / 'gappy'], contract, tmp_path / 'out')
