@@ -202,6 +202,21 @@ def test_several_kinds_of_commands_are_joined(tmp_path: Path) -> None:
     assert steps_of(bag, found.text, tmp_path)[0] == 30
 
 
+def test_a_pose_begins_anew_after_a_silence_of_the_camera(tmp_path: Path) -> None:
+    """As the synchroniser has it: 2 s at 1 m/s, 8 s of silence, 2 s again, never 12 m."""
+    moving = [('/cmd_vel', TWIST, twist(1.0, 0.0), T0 + i * 100 * MS) for i in range(120)]
+    late = [
+        (topic, kind, image_bytes(RED, stamp + 10_000 * MS), stamp + 10_000 * MS)
+        for topic, kind, _, stamp in frames(20)
+    ]
+    bag = record(tmp_path / 'bag', frames(20), late, moving)
+    found = propose([bag], Wish())
+    (entry,) = found.contract.entries
+    assert (entry.name, entry.high) == ('x', pytest.approx(2.0 + 0.2 * 1.9, abs=0.1))
+    steps, counts = steps_of(bag, found.text, tmp_path)
+    assert (steps, counts['reset.gap']) == (40, 1)
+
+
 def test_hand_openings_and_velocities(tmp_path: Path) -> None:
     names = ['wrist', 'left_hand']
     values = np.stack([np.linspace(-1, 1, 30), np.linspace(0.3, 1, 30)], 1)

@@ -216,6 +216,21 @@ def test_images_in_parquet_are_kept_byte_for_byte(tmp_path: Path) -> None:
         assert np.array_equal(image_from_message(contract.camera, message), pictures(1)[at])
 
 
+def test_images_that_no_camera_sends_are_refused(tmp_path: Path) -> None:
+    root = make_v21(tmp_path / 'set', as_images=True)
+    path = root / 'data/chunk-000/episode_000000.parquet'
+    table = pq.read_table(path)
+    for image, words in (
+        ({'bytes': b'RIFF', 'path': None}, 'frame 0 of .* begins with 52494646, expected PNG'),
+        ({'bytes': None, 'path': 'gone.png'}, "frame 0 of .* no bytes and no file .*'gone.png'"),
+    ):
+        column = pa.array([image] * FRAMES, table.schema.field(CAMERA).type)
+        at = table.schema.get_field_index(CAMERA)
+        pq.write_table(table.set_column(at, CAMERA, column), path)
+        with pytest.raises(LeRobotError, match=words):
+            import_dataset(Dataset(root), tmp_path / words[-4:])
+
+
 def test_a_round_trip_keeps_every_number(made: dict[str, Path], tmp_path: Path) -> None:
     """v2.1 -> bags -> v3.0, by the command line."""
     bags, out = tmp_path / 'bags', tmp_path / 'v30'
@@ -486,6 +501,8 @@ def test_imports_and_exports_refuse_what_they_cannot_do(
         assert text in capsys.readouterr().err
     done = import_dataset(Dataset(made['v2.1']), tmp_path / 'bags', episodes=range(1))
     contract = StreamContract.load(done.contract)
+    with pytest.raises(LeRobotError, match=r'contract\.yaml exists'):
+        import_dataset(Dataset(made['v2.1']), tmp_path / 'bags', episodes=range(1, 2))
     with pytest.raises(BagError, match='no topic /measured'):
         export_bags(done.bags, contract, tmp_path / 'e', state_topic='/measured')
     with pytest.raises(LeRobotError, match='exists'):

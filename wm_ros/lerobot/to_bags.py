@@ -30,7 +30,7 @@ from wm_ros.contract import StreamContract
 from wm_ros.contract_init.text import contract_text, widened
 from wm_ros.lerobot.info import LeRobotError
 from wm_ros.lerobot.read import Dataset, Episode
-from wm_ros.preprocess import JPEG_START
+from wm_ros.preprocess import JPEG_START, PNG_START
 from wm_ros.sources import (
     ACTION,
     COMPRESSED_IMAGE,
@@ -76,7 +76,7 @@ def import_dataset(
         on_bag: told of every finished bag and its frames.
 
     Raises:
-        LeRobotError: the dataset is damaged, or has no such camera or episode.
+        LeRobotError: the dataset is damaged, or has no such camera or episode; a contract exists.
         BagError: a bag exists or cannot be written.
     """
     chosen = tuple(cameras) or dataset.info.cameras
@@ -84,6 +84,9 @@ def import_dataset(
     wanted = range(len(dataset)) if episodes is None else episodes
     if not len(wanted):
         raise LeRobotError(f'{dataset.info.path}: no episode of {len(dataset)} is asked for')
+    path = out / 'contract.yaml'
+    if path.exists():
+        raise LeRobotError(f'{path} exists and may have been edited: give another folder')
     low_A = np.full(dataset.info.action.width, np.inf)
     high_A = -low_A
     bags, frames = [], 0
@@ -99,7 +102,6 @@ def import_dataset(
         frames += episode.length
         on_bag(bag, episode.length)
     contract = _contract(dataset, out, next(iter(topics.values())), low_A, high_A, image_size)
-    path = out / 'contract.yaml'
     path.write_text(_text(dataset, contract, topics, low_A, high_A), encoding='utf-8')
     return Imported(path, tuple(bags), frames)
 
@@ -157,7 +159,12 @@ def _stamps_ns(episode: Episode, fps: float) -> list[int]:
 def _pictures(dataset: Dataset, episode: Episode, key: str) -> Iterator[tuple[str, bytes]]:
     """Yield (png or jpeg, bytes); one per frame of the episode."""
     if dataset.info.features[key].dtype == 'image':
-        for data in dataset.encoded(episode, key):
+        for at, data in enumerate(dataset.encoded(episode, key)):
+            if not data.startswith((JPEG_START, PNG_START)):
+                raise LeRobotError(
+                    f'{dataset.info.root}: frame {at} of {key}, episode {episode.index}, begins '
+                    f'with {data[:4].hex()}, expected PNG or JPEG'
+                )
             yield ('jpeg' if data.startswith(JPEG_START) else 'png'), data
         return
     for image_HWC in dataset.frames(episode, key):
