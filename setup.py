@@ -48,6 +48,7 @@ EXTRAS = {
     'gpu': ['onnxruntime-gpu'],
     'openvino': ['openvino'],
     'sim': ['mujoco'],
+    'lerobot': ['pyarrow'],
     'train': ['torch', 'onnx', 'onnxscript'],
     'test': [
         'pytest',
@@ -57,6 +58,7 @@ EXTRAS = {
         'mypy',
         'types-PyYAML',
         'import-linter',
+        'pyarrow',
     ],
 }
 

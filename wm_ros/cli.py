@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wm_ros import cli_degrade, cli_play
+from wm_ros import cli_contract, cli_degrade, cli_lerobot, cli_play
 
 if TYPE_CHECKING:
     from wm_ros.bag import Recovery
@@ -251,6 +251,12 @@ COMMANDS: tuple[Command, ...] = (
         _contract_check,
     ),
     Command(
+        ('contract', 'init'),
+        'propose a contract from what bags hold',
+        cli_contract.init_arguments,
+        cli_contract.init,
+    ),
+    Command(
         ('calibrate',),
         "fit and judge a package's uncertainty on held-out bags",
         _calibrate_arguments,
@@ -261,6 +267,18 @@ COMMANDS: tuple[Command, ...] = (
         'make a bag with faults from a good one',
         cli_degrade.arguments,
         cli_degrade.run,
+    ),
+    Command(
+        ('import', 'lerobot'),
+        'turn a LeRobot dataset into bags and a contract',
+        cli_lerobot.import_arguments,
+        cli_lerobot.import_lerobot,
+    ),
+    Command(
+        ('export', 'lerobot'),
+        'turn bags into a LeRobot dataset v3.0',
+        cli_lerobot.export_arguments,
+        cli_lerobot.export_lerobot,
     ),
     Command(('inspect',), 'show and check a model package', _inspect_arguments, _inspect),
     Command(('play',), 'publish a bag as a robot would', cli_play.arguments, cli_play.run),

@@ -20,6 +20,13 @@ from wm_ros.bag.types import BagError, definition_of, type_hash
 LONGEST_CHUNK_NS = 1_000_000_000
 CHUNK_BYTES = 1024 * 1024
 MESSAGE_SCHEMA = 'ros2msg'
+_FOREVER = '{sec: 9223372036, nsec: 854775807}'
+# One message for everyone who joins later.
+LATCHED = (
+    '- {history: keep_last, depth: 1, reliability: reliable, durability: transient_local, '
+    f'deadline: {_FOREVER}, lifespan: {_FOREVER}, liveliness: automatic, '
+    f'liveliness_lease_duration: {_FOREVER}, avoid_ros_namespace_conventions: false}}'
+)
 
 
 def hash_of(msgtype: str, definition: str, encoding: str) -> str:
@@ -32,6 +39,7 @@ class _Topic:
     channel_id: int
     msgtype: str
     type_hash: str
+    qos: str = ''
     messages: int = 0
 
 
@@ -55,18 +63,21 @@ class BagRecorder:
         self._mcap = McapFile(self.path / f'{self.path.name}_0.mcap', longest_chunk_ns)
         self._mcap.write_metadata(self.path)
 
-    def add_topic(self, topic: str, msgtype: str, definition: str | None = None) -> None:
+    def add_topic(
+        self, topic: str, msgtype: str, definition: str | None = None, qos: str = ''
+    ) -> None:
         """Announce a topic.
 
         Args:
             topic: its name.
             msgtype: such as `sensor_msgs/msg/Image`.
             definition: full text of the message definition; None looks the type up.
+            qos: that players offer it with, as YAML text, such as `LATCHED`.
 
         Raises:
             BagError: unknown type, or the topic is there already with another type.
         """
-        self._mcap.add_topic(topic, msgtype, definition or definition_of(msgtype))
+        self._mcap.add_topic(topic, msgtype, definition or definition_of(msgtype), qos=qos)
 
     def write(self, topic: str, msgtype: str, data: bytes | memoryview, log_ns: int) -> None:
         """Record one message; a topic that was not announced is announced by its type.
@@ -166,7 +177,7 @@ class McapFile:
             self._schemas[msgtype],
             {'offered_qos_profiles': qos, 'topic_type_hash': digest},
         )
-        self._topics[topic] = _Topic(channel_id, msgtype, digest)
+        self._topics[topic] = _Topic(channel_id, msgtype, digest, qos)
 
     def write(
         self, topic: str, data: bytes | memoryview, log_ns: int, publish_ns: int | None = None
@@ -208,7 +219,7 @@ class McapFile:
     def write_metadata(self, folder: Path) -> None:
         """Write the bag's metadata.yaml as of now."""
         topics = [
-            TopicRecord(name, held.msgtype, held.type_hash, held.messages)
+            TopicRecord(name, held.msgtype, held.type_hash, held.messages, held.qos)
             for name, held in self._topics.items()
         ]
         file = FileRecord(self.path.name, self.messages, self.start_ns or 0, self.end_ns)

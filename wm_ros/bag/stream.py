@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from wm_ros.bag.record import BagRecorder
 from wm_ros.bag.types import BagError, ros_types
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import ImageArray
-from wm_ros.sources import ACTION, IMAGE
+from wm_ros.sources import ACTION, COMPRESSED_IMAGE, IMAGE, JOINT_STATE
+
+STRING = 'std_msgs/msg/String'
 
 
 def header(stamp_ns: int, frame_id: str = '') -> Any:
@@ -43,6 +46,31 @@ def action_bytes(values_A: npt.ArrayLike, stamp_ns: int) -> bytes:
         header=header(stamp_ns), values=np.asarray(values_A, np.float32)
     )
     return bytes(ros_types().serialize_cdr(message, ACTION))
+
+
+def compressed_image_bytes(data: bytes, kind: str, stamp_ns: int, frame_id: str = '') -> bytes:
+    """Serialise an encoded image, `kind` png or jpeg, as sensor_msgs/msg/CompressedImage."""
+    message = ros_types().types[COMPRESSED_IMAGE](
+        header=header(stamp_ns, frame_id), format=kind, data=np.frombuffer(data, np.uint8)
+    )
+    return bytes(ros_types().serialize_cdr(message, COMPRESSED_IMAGE))
+
+
+def joint_state_bytes(names: Sequence[str], positions_D: npt.ArrayLike, stamp_ns: int) -> bytes:
+    """Serialise positions, float64 [D], by name as sensor_msgs/msg/JointState."""
+    message = ros_types().types[JOINT_STATE](
+        header=header(stamp_ns),
+        name=list(names),
+        position=np.asarray(positions_D, np.float64),
+        velocity=np.empty(0),
+        effort=np.empty(0),
+    )
+    return bytes(ros_types().serialize_cdr(message, JOINT_STATE))
+
+
+def string_bytes(text: str) -> bytes:
+    """Serialise a std_msgs/msg/String."""
+    return bytes(ros_types().serialize_cdr(ros_types().types[STRING](data=text), STRING))
 
 
 class StreamRecorder:
