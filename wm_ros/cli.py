@@ -1,7 +1,7 @@
 """`wm`: the command line. Every command is one line of a table and imports what it needs.
 
-Exit codes: 0 done, 1 refused or failed with one clear line, 2 wrong usage. `--traceback` shows
-where an error came from.
+Exit codes: 0 done, 1 refused or failed with one clear line, 2 wrong usage or a condition of
+`--fail-if` that holds. `--traceback` shows where an error came from.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from wm_ros import cli_replay
 
 if TYPE_CHECKING:
     from wm_ros.bag import Recovery
@@ -248,6 +250,12 @@ COMMANDS: tuple[Command, ...] = (
         "fit and judge a package's uncertainty on held-out bags",
         _calibrate_arguments,
         _calibrate,
+    ),
+    Command(
+        ('replay',),
+        'evaluate a package on a bag: metrics, report, film',
+        cli_replay.arguments,
+        cli_replay.run,
     ),
     Command(('inspect',), 'show and check a model package', _inspect_arguments, _inspect),
     Command(('sim',), 'play a simulated episode into a bag', _sim_arguments, _sim),

@@ -2,8 +2,9 @@
 
 The live session and replay are this one class: begin afresh, bridge a missing frame, observe,
 predict with the command held. Observing and predicting are two calls because the live session
-lets queries start at the new memory, and replay takes the time, in between. Noise is drawn frame by frame in one order, so both give the same pictures.
-Who waits for what, and why a memory starts afresh, is the caller's; no ROS, no clock, no bags.
+lets queries start at the new memory, and replay takes the time, in between. Noise is drawn frame
+by frame in one order, so both give the same pictures. Who waits for what, and why a memory starts
+afresh, is the caller's; no ROS, no clock, no bags.
 
 Axes: B batch (1 here), T time, A action.
 """
