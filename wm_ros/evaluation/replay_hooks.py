@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from wm_ros.backends import EngineUnavailable
 from wm_ros.datatypes import ImageArray
 
 
@@ -34,7 +36,8 @@ class Reappearance(Protocol):
     Attributes:
         row, column: of the cell.
         lag: frames since it was last seen.
-        common: it is what the cell shows most often: background, no feat of memory.
+        common: it is what the cell shows most often, such as background behind a passing arm.
+        distinct: nothing like it was to be seen nearby one frame earlier.
     """
 
     @property
@@ -48,6 +51,9 @@ class Reappearance(Protocol):
 
     @property
     def common(self) -> bool: ...
+
+    @property
+    def distinct(self) -> bool: ...
 
 
 class ReappearanceFinder(Protocol):
@@ -73,8 +79,10 @@ def installed(image_size_px: int, cell_px: int = 8) -> Hooks:
     """Return the measures of this installation, for square frames of a size."""
     perceptual = reappearances = None
     if found := _attribute('perceptual', 'Perceptual'):
-        perceptual = cast(PerceptualDistance, found())
-    if found := _attribute('reappearance', 'Reappearances'):
+        with suppress(EngineUnavailable):
+            perceptual = cast(PerceptualDistance, found())
+    found = _attribute('reappearance', 'Reappearances')
+    if found and image_size_px % cell_px == 0:
         reappearances = cast(ReappearanceFinder, found(image_size_px, cell_px=cell_px))
     return Hooks(perceptual, reappearances, cell_px)
 

@@ -5,7 +5,9 @@ showed `lag` frames ago, by buckets of the lag. One frame ahead is no test (a li
 gives it away), so each cell is judged in the future in which it lies 5 to 14 frames ahead: anchors
 are 10 frames apart, so that is one future per cell.
 
-`distinct` leaves out the cells whose usual look comes back: background behind a passing arm.
+Three kinds of cells: `all`; `hidden`, without those whose usual look comes back, such as
+background behind a passing arm; `distinct`, of the hidden ones those that nothing nearby gives
+away one frame earlier: what the memory alone can know.
 
 Axes: H W pixels, C channels.
 """
@@ -25,7 +27,8 @@ from wm_ros.evaluation.replay_window import SPAN, Moment
 EDGES = (25, 50, 125, 250, 500, 1000, 1500)
 NAMES = (*(f'{low}-{high}' for low, high in pairwise(EDGES)), '>1500')
 NEAREST = 5  # frames ahead
-KINDS = ('distinct', 'all')
+ALL, HIDDEN, DISTINCT = 'all', 'hidden', 'distinct'
+KINDS = (DISTINCT, HIDDEN, ALL)
 
 
 def bucket_of(lag: int) -> str | None:
@@ -36,6 +39,13 @@ def bucket_of(lag: int) -> str | None:
         if lag <= high:
             return name
     return NAMES[-1]
+
+
+def kinds_of(cell: Reappearance) -> tuple[str, ...]:
+    """Return the kinds that a cell is counted under."""
+    if cell.common:
+        return (ALL,)
+    return (ALL, HIDDEN, DISTINCT) if cell.distinct else (ALL, HIDDEN)
 
 
 class Lags:
@@ -72,7 +82,7 @@ class Lags:
         for horizon in range(NEAREST, NEAREST + EVERY):
             for cell in self._found.get(future.number + horizon, ()):
                 self._score_cell(future, horizon, cell)
-                if not cell.common:
+                if DISTINCT in kinds_of(cell):
                     longest = max(longest, cell.lag)
         return longest
 
@@ -99,5 +109,5 @@ class Lags:
         shown[COPY_LAST] = future.last_HWC
         for who, image_HWC in shown.items():
             error = pixels.squared_error(image_HWC[place], truth_HWC[place])
-            for kind in KINDS if not cell.common else ('all',):
+            for kind in kinds_of(cell):
                 self.tally.add(kind, who, name, error)

@@ -41,7 +41,8 @@ def write_page(
         judgements: what came of `--fail-if`.
         film: whether the film was written.
     """
-    parts = [_notice(metrics), tiles(_heads(metrics)), _judged(judgements), *_strips(replay)]
+    parts = [_notice(metrics), _who(metrics), tiles(_heads(metrics)), _judged(judgements)]
+    parts += _strips(replay)
     if film:
         parts.append(
             f'<h2>Film</h2><video controls loop muted src="{FILM}"></video><p>camera | imagined '
@@ -72,6 +73,14 @@ def _notice(metrics: Mapping[str, Any]) -> str:
         f'<p><b>Not complete:</b> {html.escape(metrics["error"])}. What follows is what was '
         f'measured until then, {metrics["steps"]} steps.</p>'
     )
+
+
+def _who(metrics: Mapping[str, Any]) -> str:
+    named = (
+        f'<b>{who}</b>: {html.escape(one["name"])} on {html.escape(one["engine"])}'
+        for who, one in metrics['packages'].items()
+    )
+    return f'<p>{"; ".join(named)}; <b>copy last</b>: the last frame that was seen</p>'
 
 
 def _heads(metrics: Mapping[str, Any]) -> dict[str, str]:

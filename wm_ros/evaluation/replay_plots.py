@@ -29,7 +29,7 @@ BY_HORIZON = {
     'delta_shifted': 'dB that true actions gain over late ones',
 }
 FREE_RUNNING = dict(list(BY_HORIZON.items())[:4])
-OVER_TIME = {'psnr': BY_HORIZON['psnr'] + ', 1 ahead', 'memory_norm': 'norm of the memory'}
+OVER_TIME = {'psnr': 'PSNR 1 ahead, dB\n(changed pixels)', 'memory_norm': 'norm of the\nmemory'}
 
 
 def by_horizon(values: Mapping[str, Any]) -> bytes | None:
@@ -66,9 +66,9 @@ def over_time(metrics: Mapping[str, Any], timing: Mapping[str, Any]) -> bytes:
     curves, times = metrics['over_time'], timing['over_time']
     for axis, (name, title) in zip(upper, OVER_TIME.items(), strict=True):
         _lines(axis, curves['step'], curves[name], title)
-    _lines(latency, times['step'], times['whole_ms'], 'observe + predict, ms')
+    _lines(latency, times['step'], times['whole_ms'], 'observe +\npredict, ms')
     rss.plot(timing['rss']['step'], [b / 2**20 for b in timing['rss']['bytes']], color='#555')
-    rss.set(xlabel='step', ylabel='resident memory, MiB')
+    rss.set(xlabel='step', ylabel='resident\nmemory, MiB')
     rss.set_ylim(bottom=0)
     rss.grid(alpha=0.3)
     return pictures.figure_png(figure)

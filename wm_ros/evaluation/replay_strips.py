@@ -8,7 +8,7 @@ Axes: H W pixels, C channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -19,28 +19,23 @@ from wm_ros.evaluation.replay_moments import Strip
 from wm_ros.evaluation.replay_tally import MODEL
 
 NOTHING = 128  # grey: not predicted
-Key = TypeVar('Key', int, str)
 
 
 def future_sheet(strip: Strip) -> ImageArray:
     """Return one re-anchored future: the anchor's frame, then 1, 5, 10 and 25 frames ahead."""
-    captions = [f'step {strip.number}', *(f'{h} ahead' for h in strip.truths)]
-    return _sheet(strip.last_HWC, strip.truths, strip.shown, captions)
+    return _sheet(strip, [f'{horizon} ahead' for horizon in strip.truths])
 
 
 def long_sheet(strip: LongStrip) -> ImageArray:
     """Return one free-running future: the anchor's frame, then every mark that it reached."""
-    captions = [f'step {strip.number}', *(f'{name} ahead' for name in strip.truths)]
-    return _sheet(strip.last_HWC, strip.truths, strip.shown, captions)
+    return _sheet(strip, [f'{name} ahead' for name in strip.truths])
 
 
-def _sheet(
-    last_HWC: ImageArray,
-    truths: Mapping[Key, ImageArray],
-    shown: Mapping[str, Mapping[Key, ImageArray]],
-    captions: list[str],
-) -> ImageArray:
+def _sheet(strip: Strip | LongStrip, captions: list[str]) -> ImageArray:
+    last_HWC = strip.last_HWC
     blank_HWC = np.full_like(last_HWC, NOTHING)
+    truths: Mapping[Any, ImageArray] = strip.truths
+    shown: Mapping[str, Mapping[Any, ImageArray]] = strip.shown
     rows = {'camera': [last_HWC, *truths.values()]}
     for who, found in shown.items():
         rows[who] = [last_HWC, *[found.get(key, blank_HWC) for key in truths]]
@@ -49,4 +44,4 @@ def _sheet(
         rows[f'diff. x{pictures.DIFFERENCE_GAIN}'] = [
             pictures.difference(a, b) for a, b in zip(rows['camera'], rows[MODEL], strict=True)
         ]
-    return pictures.sheet(rows, captions)
+    return pictures.sheet(rows, [f'step {strip.number}', *captions])
