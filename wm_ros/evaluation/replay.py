@@ -129,23 +129,25 @@ class Replay:
         self.window.push(moment)
         self.lags.look(moment)
         self.free.take(moment, finite)
-        future = self.futures.take(moment, finite)
-        if future is not None:
-            self._judge(future)
+        for future in self.futures.take(moment, finite):
+            self._judge(future, film)
         if film is not None:
-            if future is not None:
-                film.add(future)
             film.advance(self.steps)
         self.steps += 1
         if part != self.timeline.part_of(self.steps):
             self.timing.rss_bytes.append((self.steps, self._rss_bytes()))
 
-    def finish(self, told: Callable[[str, int, int], None]) -> None:
-        """Imagine and score the free-running futures, once no more steps come.
+    def finish(self, told: Callable[[str, int, int], None], film: Film | None = None) -> None:
+        """Imagine and score what is left, once no more steps come: above all free-running futures.
 
         Args:
             told: contender, frames done and frames in all.
+            film: as for `take`; drawn to its end.
         """
+        for future in self.futures.finish():
+            self._judge(future, film)
+        if film is not None:
+            film.advance(self.steps, to_the_end=True)
         pictures = {
             contender.name: self.free.roll_out(contender, partial(told, contender.name))
             for contender in self.contenders
@@ -170,6 +172,8 @@ class Replay:
             if one.prediction_HWC is not None:
                 self.timing.add(who, part, one)
 
-    def _judge(self, future: Future) -> None:
+    def _judge(self, future: Future, film: Film | None) -> None:
+        if film is not None:
+            film.add(future)
         verdict = self.horizons.score(future)
         self.moments.consider(future, verdict, self.lags.score(future))

@@ -4,7 +4,7 @@ before, at most two minutes, evenly thinned where the bag is longer.
 In: steps, and futures as they are made. Out: frames of an MP4, written as they come.
 
 Each frame shows the future in which it lies 16 to 25 frames ahead; anchors are 10 frames apart, so
-that is one. It is known 9 frames later at most, which is how far the film lags behind.
+that is one. The film lags behind the bag by as long as a future may take to be imagined.
 
 Axes: H W pixels, C channels.
 """
@@ -18,12 +18,12 @@ import numpy as np
 
 from wm_ros.datatypes import ImageArray
 from wm_ros.evaluation import pictures
-from wm_ros.evaluation.replay_futures import EVERY, HORIZON, TRUE, Future
+from wm_ros.evaluation.replay_futures import EVERY, HORIZON, LONGEST_WAIT, TRUE, Future
 from wm_ros.evaluation.replay_window import Moment, Window
 
 LONGEST_S = 120.0
 PANEL_PX = 192
-BEHIND = EVERY
+BEHIND = LONGEST_WAIT
 NOTHING = 128  # grey: no future covers this frame
 
 
@@ -63,19 +63,13 @@ class Film:
         """Take what a future shows of frames 16 to 25 ahead."""
         for ahead in range(HORIZON - EVERY + 1, HORIZON + 1):
             self._imagined[future.number + ahead] = {
-                who: (ahead, frames_BTHWC[TRUE, ahead - 1])
+                who: (ahead, frames_BTHWC[TRUE, ahead - 1].copy())
                 for who, frames_BTHWC in future.imagined_BTHWC.items()
             }
 
-    def advance(self, newest: int) -> None:
-        """Draw the frames that nothing can be added to any more."""
-        self._draw_to(newest - BEHIND)
-
-    def finish(self, newest: int) -> None:
-        """Draw the rest."""
-        self._draw_to(newest)
-
-    def _draw_to(self, last: int) -> None:
+    def advance(self, newest: int, *, to_the_end: bool = False) -> None:
+        """Draw the steps that nothing can be added to any more, or all that are left."""
+        last = newest if to_the_end else newest - BEHIND
         while self._next <= last:
             moment = self._window.at(self._next)
             shown = self._imagined.pop(self._next, {})

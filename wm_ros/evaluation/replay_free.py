@@ -17,6 +17,7 @@ import numpy as np
 from wm_ros import memory as memories
 from wm_ros.datatypes import FloatArray, ImageArray, MemoryState
 from wm_ros.evaluation.replay_contender import Contender
+from wm_ros.evaluation.replay_futures import side_by_side
 from wm_ros.evaluation.replay_window import Moment
 from wm_ros.memory import NonFiniteError
 
@@ -177,7 +178,7 @@ class _Rollout:
         self._ends = [max(run.marks(marks).values()) + NEIGHBOURS for run in runs]
         self.longest = max(self._ends)
         self._rngs = [np.random.default_rng([seed, STREAM, run.number]) for run in runs]
-        self._memory = _side_by_side([run.memories[contender.name] for run in runs])
+        self._memory = side_by_side([run.memories[contender.name] for run in runs])
 
     def advance(self) -> bool:
         """Imagine the next frames of all runs that go on; False once none does."""
@@ -204,10 +205,3 @@ class _Rollout:
                     self.pictures[run.number, self.done + t + 1] = image_HWC.copy()
         self.done += span
         return True
-
-
-def _side_by_side(states: Sequence[MemoryState]) -> MemoryState:
-    """Join memories of different moments; the batch's own count of frames means nothing."""
-    names = states[0].arrays
-    arrays = {name: np.concatenate([state.arrays[name] for state in states]) for name in names}
-    return MemoryState(memories.freeze(arrays))

@@ -1,8 +1,8 @@
 """What a replay found, as plain values for `metrics.json` and `timing.json`.
 
 In: a finished replay and where it came from. Out: dictionaries. `metrics` holds no time of day and
-no duration, and no path but in an error's text, so the same bag, packages and seed give the same bytes; `timing` holds the
-rest.
+no duration, and no path but in an error's text, so the same bag, packages and seed give the same
+bytes; `timing` holds the rest.
 """
 
 from __future__ import annotations

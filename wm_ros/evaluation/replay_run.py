@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -92,8 +92,10 @@ def run(order: Order, out: Path, *, console: Console | None = None) -> int:
     replay = Replay(contenders, contract, frames, order.seed, hooks, machine.rss_bytes)
     counts: Counter[str] = Counter()
     with Video(out / FILM, contract.rate_hz) as video, _bar(console) as bar:
-        error = _read(replay, order, video, counts, frames, bar)
-        _imagine_on(replay, bar)
+        film = _film(replay, video, frames)
+        task = bar.add_task('replay', total=frames)
+        error = _read(replay, order, film, counts, lambda: bar.update(task, advance=1))
+        _imagine_on(replay, film, bar)
     if not video.count:
         (out / FILM).unlink(missing_ok=True)
     origin = Origin(order.bag.name, order.seed, counts, error)
@@ -135,33 +137,33 @@ def expected_frames(bag: Path, contract: StreamContract, limit: int | None) -> i
     return count if limit is None else min(count, limit)
 
 
+def _film(replay: Replay, video: Video, frames: int) -> Film:
+    rate_hz, names = replay.contract.rate_hz, [one.name for one in replay.contenders]
+    return Film(video, names, replay.window, stride_of(frames, rate_hz), 1 / rate_hz)
+
+
 def _read(
     replay: Replay,
     order: Order,
-    video: Video,
+    film: Film,
     counts: Counter[str],
-    frames: int,
-    bar: Progress,
+    told: Callable[[], None],
 ) -> str | None:
     """Take every step of the bag; return what ended it early, None for nothing."""
-    rate_hz, names = replay.contract.rate_hz, [one.name for one in replay.contenders]
-    film = Film(video, names, replay.window, stride_of(frames, rate_hz), 1 / rate_hz)
-    task = bar.add_task('replay', total=frames)
     steps: Iterator[Step] = iter_steps(order.bag, replay.contract, counts=counts)
     error = None
     try:
         for step in islice(steps, order.frames):
             replay.take(step, film)
-            bar.update(task, completed=replay.steps)
+            told()
     except BagError as found:
         if not replay.steps:
             raise
         error = str(found)
-    film.finish(replay.steps - 1)
     return error
 
 
-def _imagine_on(replay: Replay, bar: Progress) -> None:
+def _imagine_on(replay: Replay, film: Film, bar: Progress) -> None:
     tasks: dict[str, Any] = {}
 
     def told(who: str, done: int, total: int) -> None:
@@ -169,7 +171,7 @@ def _imagine_on(replay: Replay, bar: Progress) -> None:
             tasks[who] = bar.add_task(f'free-running, {who}', total=total)
         bar.update(tasks[who], completed=done)
 
-    replay.finish(told)
+    replay.finish(told, film)
 
 
 def _bar(console: Console) -> Progress:

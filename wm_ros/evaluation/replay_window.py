@@ -15,7 +15,7 @@ import numpy as np
 
 from wm_ros.datatypes import FloatArray, ImageArray, Step
 
-SPAN = 48  # 25 frames ahead, 5 frames back, and what the film waits for
+SPAN = 80  # 25 frames ahead, 5 frames back, and as long as an anchor may wait for others
 
 
 @dataclass(frozen=True)
