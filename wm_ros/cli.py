@@ -1,7 +1,7 @@
 """`wm`: the command line. Every command is one line of a table and imports what it needs.
 
-Exit codes: 0 done, 1 refused or failed with one clear line, 2 wrong usage. `--traceback` shows
-where an error came from.
+Exit codes: 0 done, 1 refused or failed with one clear line, 2 wrong usage or a condition of
+`--fail-if` that holds. `--traceback` shows where an error came from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wm_ros import cli_contract, cli_degrade, cli_lerobot, cli_play
+from wm_ros import cli_contract, cli_degrade, cli_lerobot, cli_play, cli_replay
 
 if TYPE_CHECKING:
     from wm_ros.bag import Recovery
@@ -279,6 +279,12 @@ COMMANDS: tuple[Command, ...] = (
         'turn bags into a LeRobot dataset v3.0',
         cli_lerobot.export_arguments,
         cli_lerobot.export_lerobot,
+    ),
+    Command(
+        ('replay',),
+        'evaluate a package on a bag: metrics, report, film',
+        cli_replay.arguments,
+        cli_replay.run,
     ),
     Command(('inspect',), 'show and check a model package', _inspect_arguments, _inspect),
     Command(('play',), 'publish a bag as a robot would', cli_play.arguments, cli_play.run),

@@ -128,7 +128,7 @@ class StreamContract:
     @property
     def entries(self) -> tuple[ActionEntry, ...]:
         """All entries of the action vector, in order."""
-        # From a list: tuple(generator) per call grows CPython's free lists (see nodes/session.py).
+        # From a list: tuple(generator) per call grows CPython's free lists (see stepping.py).
         return tuple([entry for source in self.actions for entry in source.entries])
 
     @property

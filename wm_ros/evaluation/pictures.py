@@ -11,6 +11,7 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -106,19 +107,46 @@ def write_video(path: Path, frames: Iterable[ImageArray], rate_hz: float) -> int
     Raises:
         ValueError: no frames.
     """
-    count = 0
-    with av.open(str(path), 'w', options={'movflags': 'faststart'}) as container:
-        stream = None
+    with Video(path, rate_hz) as video:
         for frame_HWC in frames:
-            if stream is None:
-                stream = container.add_stream('libx264', rate=max(1, round(rate_hz)))
-                stream.height, stream.width = frame_HWC.shape[:2]
-                stream.pix_fmt = 'yuv420p'
-                stream.options = {'crf': '20', 'preset': 'veryfast', 'threads': '1'}
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format='rgb24')
-            container.mux(stream.encode(picture))
-            count += 1
-        if stream is None:
-            raise ValueError('no frames to write as video')
-        container.mux(stream.encode())
-    return count
+            video.add(frame_HWC)
+    if not video.count:
+        raise ValueError('no frames to write as video')
+    return video.count
+
+
+class Video:
+    """An H.264 film in MP4 that frames are added to one by one. A context manager.
+
+    Args:
+        path: file to write.
+        rate_hz: frames per second.
+
+    Attributes:
+        count: frames added.
+    """
+
+    def __init__(self, path: Path, rate_hz: float) -> None:
+        self.count = 0
+        self._rate = max(1, round(rate_hz))
+        self._container = av.open(str(path), 'w', options={'movflags': 'faststart'})
+        self._stream: Any = None
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+        self._container.close()
+
+    def add(self, frame_HWC: ImageArray) -> None:
+        """Add a frame; all have one size, height and width even."""
+        if self._stream is None:
+            self._stream = self._container.add_stream('libx264', rate=self._rate)
+            self._stream.height, self._stream.width = frame_HWC.shape[:2]
+            self._stream.pix_fmt = 'yuv420p'
+            self._stream.options = {'crf': '20', 'preset': 'veryfast', 'threads': '1'}
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format='rgb24')
+        self._container.mux(self._stream.encode(picture))
+        self.count += 1

@@ -1,10 +1,8 @@
 """One running memory: mail in, predictions out. Belongs to the inference thread; knows nothing of
 ROS.
 
-The path of a frame, live: mail -> StepSynchronizer -> Step -> WorldModel.observe -> memory ->
-WorldModel.imagine on a fork -> predictions. Beyond one frame ahead the last command is held.
-
-Axes: B batch (1 here), T time, H W pixels, C channels, A action.
+The path of a frame, live: mail -> StepSynchronizer -> Step -> Stepper -> memory and predictions;
+the last is what replay does with a bag.
 """
 
 from __future__ import annotations
@@ -14,16 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
-import numpy as np
-
 from wm_ros import memory as memories
 from wm_ros.contract import StreamContract
-from wm_ros.datatypes import FloatArray, Frame, MemoryState, Prediction, ResetReason, Step
+from wm_ros.datatypes import Frame, MemoryState, Prediction, ResetReason, Step
 from wm_ros.feed import Restart, push
 from wm_ros.nodes.inbox import Mail
 from wm_ros.nodes.statistics import Statistics
 from wm_ros.planning.query import QueryCode, QueryError, Start
 from wm_ros.rejection import Rejection
+from wm_ros.stepping import Stepper
 from wm_ros.sync import StepSynchronizer
 from wm_ros.world_model import WorldModel
 
@@ -70,11 +67,8 @@ class Session:
         self.contract = contract
         self.statistics = statistics
         self.synchronizer = StepSynchronizer(contract)
-        self.memory = model.reset()
         self.taken: Restart | None = None  # the newest restart that came with the mail
-        self._horizon = horizon
-        self._seed = seed
-        self._rng = np.random.default_rng(seed)
+        self._stepper = Stepper(model, contract, horizon=horizon, seed=seed)
         self._on_rejection = on_rejection
         self._due: deque[Step | Rejection | Restart] = deque()
         self._asked: Restart | None = None  # the newest restart that has not begun
@@ -98,6 +92,11 @@ class Session:
             frame = mail.frame.frame
             live = _LiveFrame(frame.image_HWC, frame.stamp_ns, frame.frame_id, mail.monotonic_ns)
             push(self.synchronizer, replace(mail.frame, frame=live))
+
+    @property
+    def memory(self) -> MemoryState:
+        """The live memory, after the newest step."""
+        return self._stepper.memory
 
     @property
     def next_memory(self) -> MemoryState:
@@ -168,54 +167,22 @@ class Session:
         """Observe one step; predict from it unless its frame is missing."""
         if step.reset is not None:
             self._begin(step.reset)
-        fill_noise = self._noise(1)[:, 0] if step.frame is None else None
-        self.memory = self.model.observe(self.memory, step, fill_noise)
+        self._stepper.observe(step)
         self._now = Start(self.memory, step.action_A)
         if step.frame is None:
             self._last = None
             return None
         received_ns = cast(_LiveFrame, step.frame).received_monotonic_ns
-        return Outcome(self._predict(step, step.frame), step.index, received_ns)
+        return Outcome(self._stepper.predict(step, step.frame), step.index, received_ns)
 
     def _begin(self, reason: ResetReason) -> None:
         wish, self._wish = self._wish, None
-        self.memory = (wish and wish.memory) or self.model.reset()
-        self._rng = np.random.default_rng(self._seed)
+        self._stepper.begin(wish.memory if wish is not None else None)
         self._last = self._now = None
         if wish is self._asked:
             self._asked = None  # last: services in other threads must not find the old memory
         self.statistics.resets += 1
         self.statistics.last_reset = reason
-
-    def _predict(self, step: Step, frame: Frame) -> tuple[Prediction, ...]:
-        actions_BTA = np.broadcast_to(step.action_A, (1, self._horizon, step.action_A.size))
-        rollout = self.model.imagine(
-            self.memory,
-            np.ascontiguousarray(actions_BTA),
-            self._noise(self._horizon),
-            write_last=False,
-        )
-        frames_BTHWC = rollout.frames_BTHWC
-        if frames_BTHWC is None:
-            raise RuntimeError('the rollout has no frames')
-        period_ns = self.contract.period_ns
-        # From a list: CPython 3.11 keeps up to 2,000 tuples of each size for reuse and never takes
-        # one for tuple(generator), so a generator per frame is memory that grows for 80 s.
-        return tuple(
-            [
-                Prediction(
-                    frames_BTHWC[0, t],
-                    step.stamp_ns,
-                    step.stamp_ns + (t + 1) * period_ns,
-                    t + 1,
-                    frame.frame_id,
-                )
-                for t in range(self._horizon)
-            ]
-        )
-
-    def _noise(self, horizon: int) -> FloatArray:
-        return self.model.noise(self._rng, 1, horizon)
 
     def _score(self, step: Step, prediction: Prediction) -> None:
         """Compare a frame with what was predicted for it, and with repeating the last one; then

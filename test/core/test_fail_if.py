@@ -1,0 +1,85 @@
+"""Conditions of a replay: what can be said, what they are held against, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from wm_ros.evaluation.fail_if import ConditionError, judge, parse
+
+METRICS: dict[str, Any] = {
+    'one_step': {'psnr': {'model': 20.0, 'copy_last': 15.0}, 'sharpness': {'model': 0.8}},
+    'by_horizon': {
+        'psnr': {
+            'model': {'5': 18.0, '25': 12.0},
+            'copy_last': {'5': 14.0, '25': 13.0},
+            'hold_last': {'5': 17.0},
+            'second': {'5': 19.0},
+        },
+        'perceptual': {'model': {'5': 0.4}, 'copy_last': {'5': 0.5}},
+        'delta_hold': {'model': {'10': -0.5}},
+    },
+    'free_running': {'psnr': {'model': {'5s': 11.0, '60s': None}, 'copy_last': {'5s': 10.0}}},
+    'by_lag': {
+        'distinct': {
+            '125-250': {'cells': 4, 'model': 16.0, 'copy_last': 9.0},
+            '>1500': {'cells': 0},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ('text', 'failed'),
+    [
+        ('psnr@25 < copy_last', True),
+        ('psnr@5 < copy_last', False),
+        ('psnr<=copy_last', False),
+        ('psnr@5<=second', True),
+        ('psnr@5 < hold_last', False),
+        ('perceptual@5 > 0.9*copy_last', False),
+        ('perceptual@5 > .7 * copy_last', True),
+        ('perceptual@5 > .4', False),
+        ('perceptual@5 >= 4e-1', True),
+        ('delta_hold@10 < 0', True),
+        ('delta_hold@10 < -1', False),
+        ('psnr@5s < copy_last', False),
+        ('recall@250 < copy_last', False),
+        ('recall@126 > 15.5', True),
+        ('sharpness < 0.7', False),
+    ],
+)
+def test_conditions_hold_or_not(text: str, failed: bool) -> None:
+    assert judge(parse(text), METRICS).failed is failed
+
+
+@pytest.mark.parametrize(
+    'text', ['psnr@60s < 1', 'recall@1501 < 1', 'psnr@25 < second', 'psnr@7 < 1']
+)
+def test_what_was_not_measured_counts_as_failed(text: str) -> None:
+    judgement = judge(parse(text), METRICS)
+    assert judgement.failed and str(judgement) == f'FAILED {text}: not measured'
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('', 'such as "psnr@25 < copy_last"'),
+        ('psnr@25 = 3', 'operators: <= >= < >'),
+        ('psnr@25 < copy_last or ssim@5 < 1', 'bounds: a number'),
+        ('__import__ < 1', 'psnr, psnr_whole, ssim'),
+        ('speed < 1', 'metric speed is none of psnr, psnr_whole'),
+        ('psnr@26 < 1', 'psnr@25, psnr@5s'),
+        ('ssim@2 < 1', 'ssim@1, ssim@5, ssim@10, ssim@25, ssim@5s'),
+        ('sharpness@5 < 1', 'known are sharpness'),
+        ('delta_hold < 1', 'known are delta_hold@1'),
+        ('recall < 1', 'recall@250'),
+        ('recall@24 < 1', 'from 25 on'),
+        ('psnr@5 < second_last', 'none of copy_last, second, hold_last, shifted'),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_what_is_known(text: str, words: str) -> None:
+    with pytest.raises(ConditionError) as error:
+        parse(text)
+    assert words in str(error.value)

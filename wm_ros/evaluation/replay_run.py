@@ -1,0 +1,210 @@
+"""`wm replay`: a bag through a package, and what came of it, as files for people and for machines.
+
+In: names of a bag and of packages. Out: a folder with `metrics.json`, `timing.json`, `report.html`
+and `side_by_side.mp4`. What was measured before a bag turned out damaged is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from wm_ros.backends import resolve_backend
+from wm_ros.bag import BagError, bag_info, iter_steps
+from wm_ros.contract import StreamContract, find_contract
+from wm_ros.datatypes import Step
+from wm_ros.evaluation import machine, replay_result
+from wm_ros.evaluation.fail_if import Condition, Judgement, judge
+from wm_ros.evaluation.pictures import Video
+from wm_ros.evaluation.replay import Replay
+from wm_ros.evaluation.replay_contender import Contender
+from wm_ros.evaluation.replay_film import Film, stride_of
+from wm_ros.evaluation.replay_hooks import installed
+from wm_ros.evaluation.replay_page import FILM, write_page
+from wm_ros.evaluation.replay_result import Origin
+from wm_ros.evaluation.replay_tally import MODEL, SECOND
+from wm_ros.model_package import ModelPackage, find_package
+from wm_ros.world_model import WorldModel
+
+METRICS, TIMING, REPORT = 'metrics.json', 'timing.json', 'report.html'
+DONE, INCOMPLETE, FAILED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be replayed.
+
+    Attributes:
+        bag: folder or file.
+        package: name or folder of the package under test.
+        compare: a second one; empty for none.
+        contract: of the bag, by name or file; the package's own when empty.
+        backend: engine, as `resolve_backend`.
+        seed: of all noise.
+        frames: steps at most; None for the whole bag.
+        conditions: each makes the run fail where it holds.
+        command: for `timing.json`.
+    """
+
+    bag: Path
+    package: str
+    compare: str = ''
+    contract: str = ''
+    backend: str = 'auto'
+    seed: int = 0
+    frames: int | None = None
+    conditions: tuple[Condition, ...] = ()
+    command: str = ''
+
+
+def run(order: Order, out: Path, *, console: Console | None = None) -> int:
+    """Replay, write the files, print where they are and what came of the conditions.
+
+    Args:
+        order: what to do.
+        out: folder, made if missing.
+        console: to print to.
+
+    Returns:
+        0; 1 where the bag could be read in part only; 2 where a condition holds.
+
+    Raises:
+        BagError: nothing of the bag can be used.
+        PackageError: no such package, or a damaged one.
+        EngineUnavailable: the engine does not run here.
+        ContractError: the contract does not fit a package.
+        OSError: the files cannot be written.
+    """
+    console = console or Console()
+    began_s = time.monotonic()
+    contenders, contract = load(order)
+    frames = expected_frames(order.bag, contract, order.frames)
+    out.mkdir(parents=True, exist_ok=True)
+    hooks = installed(contract.image_size)
+    replay = Replay(contenders, contract, frames, order.seed, hooks, machine.rss_bytes)
+    counts: Counter[str] = Counter()
+    with Video(out / FILM, contract.rate_hz) as video, _bar(console) as bar:
+        film = _film(replay, video, frames)
+        task = bar.add_task('replay', total=frames)
+        error = _read(replay, order, film, counts, lambda: bar.update(task, advance=1))
+        _imagine_on(replay, film, bar)
+    if not video.count:
+        (out / FILM).unlink(missing_ok=True)
+    origin = Origin(order.bag.name, order.seed, counts, error)
+    metrics = replay_result.metrics(replay, origin)
+    timing = replay_result.timing(replay, time.monotonic() - began_s, order.command)
+    judgements = [judge(condition, metrics) for condition in order.conditions]
+    (out / METRICS).write_text(replay_result.text(metrics))
+    (out / TIMING).write_text(replay_result.text(timing))
+    write_page(out / REPORT, replay, metrics, timing, judgements, bool(video.count))
+    _say(console, metrics, timing, judgements, out)
+    if error is not None:
+        return INCOMPLETE
+    return FAILED if any(judgement.failed for judgement in judgements) else DONE
+
+
+def load(order: Order) -> tuple[list[Contender], StreamContract]:
+    """Load the packages onto their engines and the contract; see `run` for what is refused."""
+    named = {MODEL: order.package} | ({SECOND: order.compare} if order.compare else {})
+    packages = {who: ModelPackage.load(find_package(name)) for who, name in named.items()}
+    contract = packages[MODEL].manifest.contract
+    if order.contract:
+        contract = StreamContract.load(find_contract(order.contract))
+    contenders = []
+    for who, package in packages.items():
+        contract.require_fit(package.manifest.contract)
+        model = WorldModel(package, resolve_backend(order.backend, package))
+        contenders.append(Contender(who, model, contract, order.seed, time.perf_counter_ns))
+    return contenders, contract
+
+
+def expected_frames(bag: Path, contract: StreamContract, limit: int | None) -> int:
+    """Return how many steps to expect, by the number of camera messages.
+
+    Raises:
+        BagError: the bag cannot be opened.
+    """
+    topics = {topic.name: topic.messages for topic in bag_info(bag).topics}
+    count = topics.get(contract.camera.topic, 0)
+    return count if limit is None else min(count, limit)
+
+
+def _film(replay: Replay, video: Video, frames: int) -> Film:
+    rate_hz, names = replay.contract.rate_hz, [one.name for one in replay.contenders]
+    return Film(video, names, replay.window, stride_of(frames, rate_hz), 1 / rate_hz)
+
+
+def _read(
+    replay: Replay,
+    order: Order,
+    film: Film,
+    counts: Counter[str],
+    told: Callable[[], None],
+) -> str | None:
+    """Take every step of the bag; return what ended it early, None for nothing."""
+    steps: Iterator[Step] = iter_steps(order.bag, replay.contract, counts=counts)
+    error = None
+    try:
+        for step in islice(steps, order.frames):
+            replay.take(step, film)
+            told()
+    except BagError as found:
+        if not replay.steps:
+            raise
+        error = str(found)
+    return error
+
+
+def _imagine_on(replay: Replay, film: Film, bar: Progress) -> None:
+    tasks: dict[str, Any] = {}
+
+    def told(who: str, done: int, total: int) -> None:
+        if who not in tasks:
+            tasks[who] = bar.add_task(f'free-running, {who}', total=total)
+        bar.update(tasks[who], completed=done)
+
+    replay.finish(told, film)
+
+
+def _bar(console: Console) -> Progress:
+    """Return a progress bar that shows on a terminal only."""
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn())
+    return Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    )
+
+
+def _say(
+    console: Console,
+    metrics: dict[str, Any],
+    timing: dict[str, Any],
+    judgements: list[Judgement],
+    out: Path,
+) -> None:
+    lines = [
+        f'{metrics["steps"]} steps ({timing["bag_seconds"]} s) in {timing["seconds"]} s, '
+        f'{metrics["by_horizon"]["anchors"]} re-anchored futures, free-running anchors by mark: '
+        + ', '.join(f'{mark} {n}' for mark, n in metrics['free_running']['counts'].items()),
+        *(f'{who}: {_summary(metrics, who)}' for who in (*metrics['packages'], 'copy_last')),
+        *map(str, judgements),
+    ]
+    if metrics['error'] is not None:
+        lines.append(f'not complete: {metrics["error"]}')
+    lines.append(f'look at {out / REPORT}; all figures: {out / METRICS}')
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _summary(metrics: dict[str, Any], who: str) -> str:
+    found = metrics['by_horizon']['psnr'].get(who, {})
+    known = [f'{h} ahead {found[h]:.2f} dB' for h in ('1', '5', '10', '25')
+             if found.get(h) is not None]  # fmt: skip
+    return 'PSNR of pixels that change: ' + (', '.join(known) or 'not measured')
