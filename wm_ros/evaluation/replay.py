@@ -87,6 +87,7 @@ class Replay:
 
     Attributes:
         steps, missing: steps so far, and those of them without a frame.
+        left_out: measures that this installation lacks, and why.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Replay:
         self.one_step = OneStep(self.timeline)
         self.window = Window()
         self.futures = Futures(contenders, self.window, seed)
+        self.left_out = hooks.left_out
         self.horizons = Horizons(hooks.perceptual)
         self.lags = Lags(hooks.reappearances, hooks.cell_px)
         self.moments = Moments()

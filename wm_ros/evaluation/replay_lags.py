@@ -19,8 +19,9 @@ from itertools import pairwise
 from typing import Any
 
 from wm_ros.evaluation import replay_pixels as pixels
+from wm_ros.evaluation.reappearance import Reappearance
 from wm_ros.evaluation.replay_futures import EVERY, TRUE, Future
-from wm_ros.evaluation.replay_hooks import Reappearance, ReappearanceFinder
+from wm_ros.evaluation.replay_hooks import ReappearanceFinder
 from wm_ros.evaluation.replay_tally import COPY_LAST, Tally, rounded
 from wm_ros.evaluation.replay_window import SPAN, Moment
 

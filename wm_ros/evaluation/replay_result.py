@@ -55,6 +55,7 @@ def metrics(replay: Replay, origin: Origin) -> dict[str, Any]:
         'steps': replay.steps,
         'missing': replay.missing,
         'resets': dict(replay.resets),
+        'left_out': list(replay.left_out),
         'counts': {name: count for name, count in origin.counts.items() if count},
         'one_step': replay.one_step.results(),
         'by_horizon': {

@@ -196,6 +196,7 @@ def _say(
         *(f'{who}: {_summary(metrics, who)}' for who in (*metrics['packages'], 'copy_last')),
         *map(str, judgements),
     ]
+    lines += [f'left out: {what}' for what in metrics['left_out']]
     if metrics['error'] is not None:
         lines.append(f'not complete: {metrics["error"]}')
     lines.append(f'look at {out / REPORT}; all figures: {out / METRICS}')
