@@ -23,6 +23,7 @@ from wm_ros.lerobot.video import VideoWriter
 from wm_ros.messages import image_from_message
 from wm_ros.preprocess import crop_resize
 from wm_ros.sources import COMPRESSED_IMAGE, JOINT_STATE
+from wm_ros.tiles import untile
 
 EPISODES, FRAMES, HEIGHT, WIDTH, FPS = 3, 40, 48, 64, 30
 NAMES = ['shoulder', 'elbow', 'grip']
@@ -202,6 +203,38 @@ def test_a_dataset_becomes_bags_and_a_contract(
         (connection,) = [c for c in reader.connections if c.topic == '/task']
         (qos,) = connection.ext.offered_qos_profiles
         assert (qos.depth, qos.durability.name) == (1, 'TRANSIENT_LOCAL')
+
+
+def test_two_cameras_become_two_views_and_come_back(tmp_path: Path) -> None:
+    keys = ('observation.images.top', 'observation.images.wrist')
+    with DatasetWriter(
+        tmp_path / 'two',
+        fps=FPS,
+        cameras=dict.fromkeys(keys, (HEIGHT, WIDTH)),
+        action_names=NAMES,
+    ) as writer:
+        for image, action in zip(pictures(0), numbers(0)[0], strict=True):
+            writer.add_frame(dict(zip(keys, (image, 255 - image), strict=True)), action, None, '')
+        writer.end_episode()
+    dataset = Dataset(tmp_path / 'two')
+    done = import_dataset(dataset, tmp_path / 'arm', image_size=48)
+    contract = StreamContract.load(done.contract)
+    assert contract.camera_names == ('top', 'wrist')
+    steps = list(iter_steps(done.bags[0], contract))
+    assert len(steps) == FRAMES
+    sources = zip(*(dataset.frames(dataset.episode(0), key) for key in keys), strict=True)
+    for step, images in zip(steps, sources, strict=True):
+        assert step.frame is not None
+        for seen, image in zip(untile(step.frame.image_HWC, 2), images, strict=True):
+            assert np.array_equal(seen, crop_resize(image, None, 48, 2))
+    export_bags(done.bags, contract, tmp_path / 'back')
+    back = Dataset(tmp_path / 'back')
+    assert back.info.cameras == keys
+    for key, view in zip(keys, (0, 1), strict=True):
+        frames = list(back.frames(back.episode(0), key))
+        truth = [untile(step.frame.image_HWC, 2)[view] for step in steps if step.frame]
+        assert np.stack(frames).shape == (FRAMES, 24, 48, 3)
+        assert np.abs(np.stack(frames).astype(int) - np.stack(truth)).mean() < 6
 
 
 def test_images_in_parquet_are_kept_byte_for_byte(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from wm_ros.lerobot.to_bags import STATE_TOPIC, TASK_TOPIC
 from wm_ros.lerobot.write import DatasetWriter
 from wm_ros.messages import stamp_to_ns
 from wm_ros.sources import JOINT_STATE
+from wm_ros.tiles import untile
 
 CAMERA_WORDS = ('image_raw', 'image', 'image_rect', 'image_rect_color', 'compressed')
 
@@ -90,12 +91,12 @@ def export_bags(
     if state_topic is None and STATE_TOPIC in _topics(bags[0], JOINT_STATE):
         state_topic = STATE_TOPIC
     names = _joint_names(bags[0], state_topic) if state_topic else ()
-    camera = camera_key(contract)
+    cameras = camera_keys(contract)
     held = 0
     with DatasetWriter(
         out,
         fps=contract.rate_hz,
-        cameras={camera: (contract.image_size, contract.image_size)},
+        cameras=dict.fromkeys(cameras, contract.tile_size),
         action_names=[entry.name for entry in contract.entries],
         state_names=names,
         robot=contract.name,
@@ -115,20 +116,19 @@ def export_bags(
                 if image_HWC is None:
                     raise BagError(f'bag {bag}: no picture yet at {step.stamp_ns} ns')
                 state_D = None if state is None else state.at(step.stamp_ns)
-                writer.add_frame(
-                    {camera: image_HWC}, step.action_A, state_D, tasks.at(step.stamp_ns)
-                )
+                views = dict(zip(cameras, untile(image_HWC, len(cameras)), strict=True))
+                writer.add_frame(views, step.action_A, state_D, tasks.at(step.stamp_ns))
             writer.end_episode()
             on_bag(bag, writer.frames - before)
         return Exported(writer.episodes, writer.frames, held)
 
 
-def camera_key(contract: StreamContract) -> str:
-    """Return the feature key of the contract's picture: by the last telling word of its topic."""
+def camera_keys(contract: StreamContract) -> tuple[str, ...]:
+    """Return the feature key of every camera; one alone: the last telling word of its topic."""
     if len(contract.cameras) > 1:
-        return 'observation.images.views'
+        return tuple(f'observation.images.{name}' for name in contract.camera_names)
     words = [word for word in contract.camera.topic.split('/') if word not in ('', *CAMERA_WORDS)]
-    return f'observation.images.{words[-1] if words else "camera"}'
+    return (f'observation.images.{words[-1] if words else "camera"}',)
 
 
 def _topics(bag: Path, msgtype: str) -> set[str]:

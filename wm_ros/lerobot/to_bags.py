@@ -40,6 +40,7 @@ from wm_ros.sources import (
     CameraSource,
     ResetPolicy,
 )
+from wm_ros.tiles import MOST_CAMERAS
 
 ACTION_TOPIC, STATE_TOPIC, TASK_TOPIC = '/action', '/state', '/task'
 FIRST_NS = 1_000_000_000  # stamp of an episode's first frame; zero means "no stamp" in ROS
@@ -70,7 +71,7 @@ def import_dataset(
     Args:
         dataset: what to read.
         out: folder of the bags; bags that are there already stop the import.
-        cameras: feature keys; empty for all. The contract names the first.
+        cameras: feature keys; empty for all. The contract names the first four.
         episodes: which; None for all.
         image_size: of the contract, px. The bags keep the dataset's own size.
         on_bag: told of every finished bag and its frames.
@@ -101,7 +102,8 @@ def import_dataset(
         bags.append(bag)
         frames += episode.length
         on_bag(bag, episode.length)
-    contract = _contract(dataset, out, next(iter(topics.values())), low_A, high_A, image_size)
+    seen = tuple(topics.values())[:MOST_CAMERAS]
+    contract = _contract(dataset, out, seen, low_A, high_A, image_size)
     path.write_text(_text(dataset, contract, topics, low_A, high_A), encoding='utf-8')
     return Imported(path, tuple(bags), frames)
 
@@ -176,7 +178,7 @@ def _pictures(dataset: Dataset, episode: Episode, key: str) -> Iterator[tuple[st
 def _contract(
     dataset: Dataset,
     out: Path,
-    topic: str,
+    cameras: Sequence[str],
     low_A: np.ndarray,
     high_A: np.ndarray,
     image_size: int,
@@ -190,7 +192,7 @@ def _contract(
         name=re.sub(r'\W+', '_', out.resolve().name),
         rate_hz=dataset.info.fps,
         image_size=image_size,
-        cameras=(CameraSource(topic, COMPRESSED_IMAGE),),
+        cameras=tuple(CameraSource(topic, COMPRESSED_IMAGE) for topic in cameras),
         actions=(ActionSource(ACTION_TOPIC, ACTION, entries),),
         reset=ResetPolicy(gap_s=max(1.0, round(3 / dataset.info.fps, 1))),
     )
@@ -214,6 +216,6 @@ def _text(
             f'(LeRobot {dataset.info.version}).',
             'Limits: the range found, widened on each side by a fifth. Units are not known.',
         ],
-        'cameras': others[1:],
+        'cameras': others[len(contract.cameras) :],
     }
     return contract_text(contract, remarks, found)
