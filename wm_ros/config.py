@@ -329,6 +329,9 @@ class PlannerConfig:
         low=0.0,
         high=1.0,
     )
+    searches: int = knob(
+        2, 'searches that must find nothing worth it before the robot holds still', low=1, high=16
+    )
     answer_s: float = knob(
         60.0, 'how long to wait for an answer or a prediction', unit='s', low=0.1, high=3600.0
     )

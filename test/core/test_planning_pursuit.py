@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from wm_ros.planning.solvers import Cem, RandomShooting
 
 FRAMES, A = 5, 2
 COMMAND_A = np.zeros(A, np.float32)
-EFFORT = Effort(rounds=3, finalists=4, search_draws=1, final_draws=2, margin=0.1)
+EFFORT = Effort(rounds=3, finalists=4, search_draws=1, final_draws=2, margin=0.1, searches=1)
 
 
 @dataclass
@@ -156,6 +156,27 @@ def test_near_the_goal_little_is_not_worth_a_motion() -> None:
         choice = decide(Bowl(), Space(), Cem(A, 64), COMMAND_A, rng, EFFORT, attempts)
         assert choice.cost < 0.5 * choice.hold_cost < 5.0
         assert len(choice.actions_TA) == length
+
+
+class Shy(Bowl):
+    """Shows what is good in the second search only: every seed of the first sees a plain."""
+
+    def __call__(self, actions_KTA: FloatArray, seed: int, draws: int) -> Priced:
+        priced = super().__call__(actions_KTA, seed, draws)
+        if len(self.asked) <= 1 + EFFORT.rounds + 1:
+            return replace(priced, costs_K=np.ones_like(priced.costs_K))
+        return priced
+
+
+@pytest.mark.parametrize(('searches', 'length'), [(1, 0), (2, FRAMES), (3, FRAMES)])
+def test_one_search_that_finds_nothing_is_not_the_last_word(searches: int, length: int) -> None:
+    price, effort = Shy(), replace(EFFORT, searches=searches)
+    attempts, rng = Attempts(), np.random.default_rng(0)
+    choice = decide(price, Space(), Cem(A, 32), COMMAND_A, rng, effort, attempts)
+    assert len(choice.actions_TA) == length
+    assert choice.queries == len(price.asked) == 1 + min(searches, 2) * (EFFORT.rounds + 1)
+    assert choice.candidate_steps == FRAMES * sum(count for count, _, _ in price.asked)
+    assert attempts.last_P is choice.params_P
 
 
 class Reward(Bowl):

@@ -24,7 +24,7 @@ from wm_ros.nodes.plan_goals import Part, pursue_parts
 from wm_ros.nodes.plan_jobs import Job, JobFailed, run_side_by_side
 
 pytestmark = pytest.mark.ros
-QUICK = 'candidates=16,rounds=2,finalists=3,final_draws=1,margin=0'
+QUICK = 'candidates=16,rounds=2,finalists=3,final_draws=1,margin=0,searches=1'
 LOAD = {
     'candidate_steps_per_s': 1200.0,
     'stream_latency_ms': {'p50': 9.0, 'p99': 20.0},
@@ -57,7 +57,8 @@ def same_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(out: Path, **options: Any) -> list[str]:
-    options = {'out': out, 'goals': 'free=1', 'searches': 'random', 'planner': QUICK} | options
+    usual = {'goals': 'free=1', 'first': 100, 'searches': 'random', 'planner': QUICK}
+    options = usual | {'out': out} | options
     return [f'--{name.replace("_", "-")}={value}' for name, value in options.items()]
 
 

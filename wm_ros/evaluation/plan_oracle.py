@@ -119,7 +119,7 @@ def pursue_truly(
 
 def effort_of(knobs: PlannerConfig) -> Effort:
     """Return how hard the planner node searches; noise draws mean nothing to a simulator."""
-    return Effort(knobs.rounds, knobs.finalists, 1, 1, knobs.margin)
+    return Effort(knobs.rounds, knobs.finalists, 1, 1, knobs.margin, knobs.searches)
 
 
 def run_beside(

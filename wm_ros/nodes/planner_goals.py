@@ -65,7 +65,12 @@ def read_task(goal: ReachGoal.Goal, config: PlannerConfig, info: ModelInfo) -> T
     if goal.most_skills < 1:
         raise PursuitError(CODES.INVALID_GOAL, 'most_skills is 0: expected 1 or more')
     effort = Effort(
-        config.rounds, config.finalists, config.draws, config.final_draws, config.margin
+        config.rounds,
+        config.finalists,
+        config.draws,
+        config.final_draws,
+        config.margin,
+        config.searches,
     )
     return Task(list(goal.objective), space, solver, effort, goal.most_skills, goal.seed)
 

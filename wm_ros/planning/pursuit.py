@@ -117,6 +117,8 @@ class Effort:
         finalists: candidates that are priced again, 1 or more.
         draws: noise draws in the search, and for the finalists.
         margin: share of the highest cost of holding still so far that the winner must save.
+        searches: how many must find nothing before the robot holds still; a search is a throw of
+            dice, and one that finds nothing says little.
     """
 
     rounds: int = 4
@@ -124,6 +126,7 @@ class Effort:
     search_draws: int = 1
     final_draws: int = 4
     margin: float = 0.1
+    searches: int = 2
 
 
 def decide(
@@ -141,7 +144,7 @@ def decide(
     Args:
         price: prices commands.
         space: what can be done; its candidates begin with the command in force.
-        solver: is restarted and asked `effort.rounds` times.
+        solver: is restarted and asked `effort.rounds` times in every search.
         command_A: the command in force, float32 [A] in the contract's units.
         rng: of the solver and of the seeds.
         effort: how hard to search.
@@ -153,7 +156,29 @@ def decide(
         return _settle(price, actions_KTA, command_A, rng, effort, none_K, least=-np.inf)[0]
     attempts = attempts or Attempts()
     attempts.look(_hold_cost(price, space, command_A, rng, effort), effort.margin)
-    solver.restart(attempts.warm_P)
+    warm_P, queries, candidate_steps = attempts.warm_P, 1, space.frames
+    for _ in range(effort.searches):
+        solver.restart(warm_P)
+        choice = _search(price, space, solver, command_A, rng, effort, attempts)
+        queries += choice.queries
+        candidate_steps += choice.candidate_steps
+        if len(choice.actions_TA):
+            break
+        warm_P = None
+    attempts.last_P = choice.params_P
+    return replace(choice, queries=queries, candidate_steps=candidate_steps)
+
+
+def _search(
+    price: Price,
+    space: ActionSpace,
+    solver: Solver,
+    command_A: FloatArray,
+    rng: np.random.Generator,
+    effort: Effort,
+    attempts: Attempts,
+) -> Choice:
+    """Ask a fresh solver and settle between its finalists; see `decide`."""
     asked: list[FloatArray] = []
     costs: list[FloatArray] = []
     seed = int(rng.integers(2**31))
@@ -169,11 +194,10 @@ def decide(
     actions_KTA, penalty_K = space.decode(finalists_KP, command_A), attempts.penalty(finalists_KP)
     least = effort.margin * attempts.highest
     choice, best = _settle(price, actions_KTA, command_A, rng, effort, penalty_K, least)
-    attempts.last_P = finalists_KP[best]
     return replace(
         choice,
-        queries=choice.queries + len(asked) + 1,
-        candidate_steps=choice.candidate_steps + candidate_steps + space.frames,
+        queries=choice.queries + len(asked),
+        candidate_steps=choice.candidate_steps + candidate_steps,
         params_P=finalists_KP[best],
     )
 
