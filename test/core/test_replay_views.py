@@ -146,6 +146,11 @@ def test_lags_need_whole_cells_in_every_tile() -> None:
     assert '20 x 20 px' in text
 
 
+def test_pictures_too_small_for_the_network_leave_its_distance_out() -> None:
+    found = installed(16, 4)
+    assert found.perceptual is None and 'expected 16 to 512' in ''.join(found.left_out)
+
+
 def test_horizons_compare_the_frames_that_they_name() -> None:
     """By hand: the anchor's frame and what was imagined for a horizon, with the frame then."""
     last_HWC, shown_THWC = square(ANCHOR), np.stack([square(n + 3) for n in range(41, 66)])

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from wm_ros.backends import EngineUnavailable
 from wm_ros.datatypes import ImageArray
 from wm_ros.evaluation.metrics import BoolArray
-from wm_ros.evaluation.perceptual import Perceptual
+from wm_ros.evaluation.perceptual import LARGEST_PX, SMALLEST_PX, Perceptual
 from wm_ros.evaluation.reappearance import Reappearance, Reappearances
 from wm_ros.evaluation.replay_pixels import MaskArray
 from wm_ros.tiles import tile_size
@@ -77,13 +77,16 @@ def distances(
 def installed(image_size_px: int, cameras: int = 1) -> Hooks:
     """Return the measures of this installation, for square frames that so many cameras share."""
     perceptual, reappearances, left_out = None, None, list[str]()
+    height_px, width_px = tile_size(cameras, image_size_px)
+    found = f'pictures of {width_px} x {height_px} px'
     try:
         perceptual = Perceptual()
     except EngineUnavailable as error:
         left_out.append(f'perceptual distance: {error}')
-    height_px, width_px = tile_size(cameras, image_size_px)
+    if not SMALLEST_PX <= height_px <= width_px <= LARGEST_PX:
+        perceptual = None
+        left_out.append(f'perceptual distance: {found}, expected {SMALLEST_PX} to {LARGEST_PX}')
     if height_px % CELL_PX or width_px % CELL_PX:
-        found = f'pictures of {width_px} x {height_px} px'
         left_out.append(f'lags: {found} are not whole cells of {CELL_PX} px')
     else:
         reappearances = Reappearances(image_size_px, cell_px=CELL_PX)

@@ -38,7 +38,7 @@ CURVES = {
         'camera sees another colour than in the last frame. Command held, commands 5 late: the '
         'same model, given wrong commands.'
     ),
-    'Free-running': 'Means over the anchors, of five frames around each mark.',
+    'Free-running': 'Means over anchors, of five frames around each mark; few anchors reach far.',
     'What comes back, by frames since last seen': (
         'Cells of 8 x 8 px that show again what they last showed so long ago, imagined 5 to 14 '
         'frames before; only those that nothing nearby gave away, so a model without a memory '
