@@ -16,6 +16,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('--out', type=Path, default=Path('out/replay'), help='folder (default out/replay)')
     add('--compare', default='', metavar='PACKAGE', help='a second package beside the first')
     add(
+        '--baseline',
+        type=Path,
+        metavar='METRICS.json',
+        help='of an earlier replay, whose figures stand beside the new ones',
+    )
+    add(
         '--fail-if',
         action='append',
         default=[],
@@ -47,5 +53,6 @@ def run(options: argparse.Namespace) -> int:
         options.frames,
         tuple(parse(text) for text in options.fail_if),
         shlex.join(['wm', *options.words]),
+        options.baseline,
     )
     return replay_run.run(order, options.out)

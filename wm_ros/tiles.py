@@ -65,10 +65,15 @@ def untile(picture_HWC: ImageArray, cameras: int) -> tuple[ImageArray, ...]:
     Returns:
         N arrays [H, W, C] of `tile_size`, windows into `picture_HWC`; with one camera itself.
     """
+    return tuple([picture_HWC[place] for place in tile_places(cameras, picture_HWC.shape[0])])
+
+
+def tile_places(cameras: int, size: int) -> list[tuple[slice, slice]]:
+    """Return rows and columns of each camera's tile in a picture of `size` px."""
     _, columns = tile_grid(cameras)
-    height, width = tile_size(cameras, picture_HWC.shape[0])
-    views = []
+    height, width = tile_size(cameras, size)
+    places = []
     for camera in range(cameras):
         top, left = camera // columns * height, camera % columns * width
-        views.append(picture_HWC[top : top + height, left : left + width])
-    return tuple(views)
+        places.append((slice(top, top + height), slice(left, left + width)))
+    return places

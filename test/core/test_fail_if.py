@@ -71,12 +71,12 @@ def test_what_was_not_measured_counts_as_failed(text: str) -> None:
         ('__import__ < 1', 'psnr, psnr_whole, ssim'),
         ('speed < 1', 'metric speed is none of psnr, psnr_whole'),
         ('psnr@26 < 1', 'psnr@25, psnr@5s'),
-        ('ssim@2 < 1', 'ssim@1, ssim@5, ssim@10, ssim@25, ssim@5s'),
+        ('ssim@2 < 1', 'ssim, ssim@1, ssim@5, ssim@10, ssim@25, ssim@5s'),
         ('sharpness@5 < 1', 'known are sharpness'),
         ('delta_hold < 1', 'known are delta_hold@1'),
         ('recall < 1', 'recall@250'),
         ('recall@24 < 1', 'from 25 on'),
-        ('psnr@5 < second_last', 'none of copy_last, second, hold_last, shifted'),
+        ('psnr@5 < second_last', 'none of copy_last, second, baseline, hold_last, shifted'),
     ],
 )
 def test_what_cannot_be_read_is_told_with_what_is_known(text: str, words: str) -> None:

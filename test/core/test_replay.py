@@ -25,7 +25,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def without_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measures of their own have tests of their own; drawing a page takes a second."""
-    monkeypatch.setattr(replay_run, 'installed', lambda size_px: replay_hooks.Hooks())
+    monkeypatch.setattr(replay_run, 'installed', lambda *_: replay_hooks.Hooks())
     monkeypatch.setattr(replay_run, 'write_page', lambda path, *_: path.write_text('page'))
 
 
@@ -176,7 +176,8 @@ def test_equal_frames_have_no_changed_pixels(
     found = metrics_of(tmp_path / 'out')
     one_step = found['one_step']
     assert (one_step['frames'], one_step['changed_frames']) == (59, 0)
-    assert one_step['psnr'] == {} and one_step['psnr_whole']['copy_last'] == 60.0
+    assert one_step['psnr'] == one_step['ssim'] == {}
+    assert one_step['psnr_whole']['copy_last'] == 60.0
     assert one_step['drift'] == {'model': None, 'copy_last': None}
     assert one_step['motion'] == {'model': None, 'copy_last': None}
     assert found['by_horizon']['psnr_whole']['copy_last']['25'] == 60.0

@@ -94,7 +94,7 @@ def test_replay_predicts_what_the_live_session_predicts(
         return predictions
 
     monkeypatch.setattr(Stepper, 'predict', predicting)
-    monkeypatch.setattr(replay_run, 'installed', lambda size_px: replay_hooks.Hooks())
+    monkeypatch.setattr(replay_run, 'installed', lambda *_: replay_hooks.Hooks())
     order = replay_run.Order(bag, str(package.path), backend='toy', seed=SEED)
     assert replay_run.run(order, tmp_path / 'out') == 0
     assert len(pictures) == 67 and Counter(seen)[1] == 2, 'the reset is in it'

@@ -274,7 +274,7 @@ class Network:
         self.embedded += len(images_BHWC)
         return images_BHWC.mean((1, 2, 3))
 
-    def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def between(self, a: np.ndarray, b: np.ndarray, masks_BHW: Any = None) -> np.ndarray:
         return np.abs(a - b)
 
 

@@ -4,17 +4,17 @@ In: text such as `psnr@25 < copy_last` and the content of `metrics.json`. Out: w
 figure that was not measured counts as failed: a gate that cannot be judged is not passed.
 
     CONDITION  METRIC [@PLACE] OP BOUND
-    METRIC     psnr psnr_whole ssim perceptual delta_hold delta_shifted
-               sharpness motion drift recall
+    METRIC     psnr psnr_whole ssim ssim_whole perceptual perceptual_whole
+               delta_hold delta_shifted sharpness motion drift recall
     PLACE      none: one frame ahead. 1 .. 25: frames ahead, re-anchored (ssim and perceptual
                have 1, 5, 10, 25). 5s 10s 30s 60s: free-running. For recall: frames since
                last seen.
     OP         < <= > >=
     BOUND      NUMBER, or [NUMBER *] WHO
-    WHO        copy_last, second (--compare), hold_last or shifted
+    WHO        copy_last, second (--compare), baseline (--baseline), hold_last or shifted
 
-`psnr` is on the pixels that changed; `recall@250` the PSNR of distinct cells that come back 250
-frames after they were last seen.
+`psnr`, `ssim` and `perceptual` are on the pixels that changed; `recall@250` is the PSNR of
+distinct cells that come back 250 frames after they were last seen. docs/replay.md says more.
 """
 
 from __future__ import annotations
@@ -25,18 +25,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wm_ros.evaluation.replay_free import SECONDS
-from wm_ros.evaluation.replay_futures import HORIZON
-from wm_ros.evaluation.replay_horizons import BY_FRAME, BY_MARK, MARKS
-from wm_ros.evaluation.replay_lags import bucket_of
-from wm_ros.evaluation.replay_marks import METRICS as BY_SECONDS
-from wm_ros.evaluation.replay_one_step import METRICS as ONE_STEP
-from wm_ros.evaluation.replay_tally import COPY_LAST, HOLD_LAST, MODEL, SECOND, SHIFTED
+from wm_ros.evaluation.replay_figures import KNOWN, RECALL, figure, places_of
+from wm_ros.evaluation.replay_lags import EDGES, bucket_of
+from wm_ros.evaluation.replay_tally import BASELINE, COPY_LAST, HOLD_LAST, SECOND, SHIFTED
 
-RECALL = 'recall'
-WHO = (COPY_LAST, SECOND, HOLD_LAST, SHIFTED)
-KNOWN = tuple(dict.fromkeys((*ONE_STEP, *BY_FRAME, *BY_MARK, *BY_SECONDS, RECALL)))
-PLACES = tuple(f'{seconds}s' for seconds in SECONDS)
+WHO = (COPY_LAST, SECOND, BASELINE, HOLD_LAST, SHIFTED)
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     '<=': operator.le,
     '>=': operator.ge,
@@ -108,44 +101,24 @@ def parse(text: str) -> Condition:
 def _check(text: str, metric: str, place: str) -> None:
     if metric not in KNOWN:
         raise ConditionError(f'condition {text!r}: metric {metric} is none of {", ".join(KNOWN)}')
-    places = _places(metric)
-    if metric == RECALL and place.isdecimal() and bucket_of(int(place)) is not None:
-        return
-    if place not in places or metric == RECALL:
-        listed = ', '.join(f'{metric}@{one}' if one else metric for one in places)
+    if metric == RECALL:
+        if not place.isdecimal() or bucket_of(int(place)) is None:
+            raise ConditionError(
+                f'condition {text!r}: known are recall@250 and any other whole number of frames '
+                f'from {EDGES[0]} on'
+            )
+    elif place not in places_of(metric):
+        listed = ', '.join(f'{metric}@{one}' if one else metric for one in places_of(metric))
         raise ConditionError(f'condition {text!r}: known are {listed}')
 
 
-def _places(metric: str) -> tuple[str, ...]:
-    if metric == RECALL:
-        return ('25', '250', '1500 (any number of frames from 25 on)')
-    frames = range(1, HORIZON + 1) if metric in BY_FRAME else MARKS
-    ahead = tuple(map(str, frames)) if metric in (*BY_FRAME, *BY_MARK) else ()
-    one_step = ('',) if metric in ONE_STEP else ()
-    return (*one_step, *ahead, *(PLACES if metric in BY_SECONDS else ()))
-
-
 def judge(condition: Condition, metrics: Mapping[str, Any]) -> Judgement:
-    """Hold a condition against what was measured."""
-    value = _figure(metrics, condition, MODEL)
+    """Hold a condition against what was measured, a baseline included where it names one."""
+    value = figure(metrics, condition.metric, condition.place)
     bound: float | None = condition.factor
     if condition.who is not None:
-        other = _figure(metrics, condition, condition.who)
+        other = figure(metrics, condition.metric, condition.place, condition.who)
         bound = None if other is None else condition.factor * other
     if value is None or bound is None:
         return Judgement(condition.text, value, bound, True)
     return Judgement(condition.text, value, bound, OPERATORS[condition.op](value, bound))
-
-
-def _figure(metrics: Mapping[str, Any], condition: Condition, who: str) -> float | None:
-    metric, place = condition.metric, condition.place
-    found: Any
-    if metric == RECALL:
-        lags = metrics['by_lag']
-        found = None if lags is None else lags['distinct'][bucket_of(int(place))].get(who)
-    elif not place:
-        found = metrics['one_step'][metric].get(who)
-    else:
-        part = 'free_running' if place in PLACES else 'by_horizon'
-        found = metrics[part][metric].get(who, {}).get(place)
-    return None if found is None else float(found)

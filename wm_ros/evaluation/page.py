@@ -6,13 +6,14 @@ In: text and numbers. Out: HTML. No measures, no pictures of its own.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#212529;max-width:1330px;
 margin:24px auto;padding:0 16px}
 h1{font-size:24px;margin:0 0 12px}h2{font-size:17px;margin:26px 0 6px}
+h3{font-size:15px;margin:18px 0 4px}
 img,video{max-width:100%;display:block}img{image-rendering:pixelated}video{width:768px}
 .tiles{display:flex;flex-wrap:wrap;gap:10px}
 .tile{border:1px solid #dee2e6;border-radius:6px;padding:8px 14px}
@@ -20,6 +21,7 @@ img,video{max-width:100%;display:block}img{image-rendering:pixelated}video{width
 table{border-collapse:collapse}
 td,th{border-bottom:1px solid #e9ecef;padding:3px 14px 3px 0;text-align:left}
 td.number{font-variant-numeric:tabular-nums}
+p{max-width:80ch}
 """
 
 
@@ -57,6 +59,21 @@ def table(values: Mapping[str, Any]) -> str:
         for name, value in flatten(values)
     )
     return f'<table>{rows}</table>'
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table with a head; the first column names the row."""
+    top = ''.join(f'<th>{html.escape(name)}</th>' for name in head)
+    lines = ''.join(
+        '<tr>'
+        + ''.join(
+            f'<td{" class=number" if place else ""}>{html.escape(cell)}</td>'
+            for place, cell in enumerate(row)
+        )
+        + '</tr>'
+        for row in rows
+    )
+    return f'<table><tr>{top}</tr>{lines}</table>'
 
 
 def _text(value: Any) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from wm_ros import memory as memories
+from wm_ros.cameras import camera_names
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import ImageArray, MemoryState, Step
 from wm_ros.evaluation.replay_contender import Contender, Taken
@@ -104,16 +105,17 @@ class Replay:
         self.steps = self.missing = 0
         self.resets: Counter[str] = Counter()
         self.timeline = Timeline(frames)
-        self.one_step = OneStep(self.timeline)
+        cameras = camera_names(contract.cameras)
+        self.one_step = OneStep(self.timeline, len(cameras))
         self.window = Window()
         self.futures = Futures(contenders, self.window, seed)
         self.left_out = hooks.left_out
-        self.horizons = Horizons(hooks.perceptual)
+        self.horizons = Horizons(hooks.perceptual, cameras)
         self.lags = Lags(hooks.reappearances, hooks.cell_px)
         self.moments = Moments()
         anchors = choose_anchors(frames, contract.rate_hz)
         self.free = FreeRuns(contenders, anchors, contract.rate_hz, seed)
-        self.marks = Marks(hooks.perceptual)
+        self.marks = Marks(hooks.perceptual, len(cameras))
         self.norms = {contender.name: Norms() for contender in contenders}
         self.norm_curves = Tally()
         self.timing = Timing()

@@ -19,6 +19,7 @@ from wm_ros.datatypes import FloatArray, ImageArray, MemoryState
 from wm_ros.evaluation.replay_contender import Contender
 from wm_ros.evaluation.replay_window import Moment, Window
 from wm_ros.memory import NonFiniteError, freeze, select
+from wm_ros.tiles import tile_places
 
 HORIZON = 25
 EVERY = 10  # steps from anchor to anchor
@@ -48,6 +49,19 @@ class Future:
     last_HWC: ImageArray
     truths: tuple[ImageArray | None, ...]
     imagined_BTHWC: Mapping[str, ImageArray]
+
+    def of_cameras(self, cameras: int) -> list[Future]:
+        """Return what each camera sees of it: the same with the frames cut to the camera's tile;
+        with one camera itself.
+        """
+        places = tile_places(cameras, self.last_HWC.shape[0])
+        return [self._cut(*place) for place in places] if cameras > 1 else [self]
+
+    def _cut(self, rows: slice, columns: slice) -> Future:
+        truths = [None if image is None else image[rows, columns] for image in self.truths]
+        shown = {who: x[..., rows, columns, :] for who, x in self.imagined_BTHWC.items()}
+        last_HWC = self.last_HWC[rows, columns]
+        return Future(self.number, self.stamp_ns, last_HWC, tuple(truths), shown)
 
 
 @dataclass(frozen=True)

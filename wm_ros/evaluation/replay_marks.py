@@ -1,4 +1,5 @@
-"""Scores of free-running futures at their marks, mean of each mark's frame and its neighbours.
+"""Scores of free-running futures at their marks, mean of each mark's frame and its neighbours. The
+pictures of several cameras are compared one by one, each as one more.
 
 In: runs and the pictures imagined for them. Out: means by mark, counts, and pictures to look at.
 
@@ -14,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from wm_ros.datatypes import ImageArray
-from wm_ros.evaluation import metrics
 from wm_ros.evaluation import replay_pixels as pixels
 from wm_ros.evaluation.replay_free import NEIGHBOURS, FreeRuns, Run
-from wm_ros.evaluation.replay_hooks import PerceptualDistance
+from wm_ros.evaluation.replay_hooks import PerceptualDistance, distances
 from wm_ros.evaluation.replay_tally import COPY_LAST, Tally
+from wm_ros.tiles import untile
 
-METRICS = ('psnr', 'psnr_whole', 'ssim', 'perceptual')
+METRICS = ('psnr', 'psnr_whole', 'ssim', 'ssim_whole', 'perceptual', 'perceptual_whole')
 Pictures = Mapping[str, Mapping[tuple[int, int], ImageArray]]  # contender -> see `roll_out`
 
 
@@ -37,8 +38,9 @@ class LongStrip:
 class Marks:
     """Scores and keeps what a free-running evaluation found."""
 
-    def __init__(self, perceptual: PerceptualDistance | None) -> None:
+    def __init__(self, perceptual: PerceptualDistance | None, cameras: int = 1) -> None:
         self.tally = Tally()
+        self._cameras = cameras
         self.strips: list[LongStrip] = []
         self._perceptual = perceptual
 
@@ -57,41 +59,55 @@ class Marks:
             self.strips.append(LongStrip(run.number, run.last_HWC, truths, shown))
 
     def results(self, free: FreeRuns) -> dict[str, Any]:
-        """Return the means, for JSON: metric -> contender -> mark -> value, and counts."""
+        """Return the means, for JSON: metric -> contender -> mark -> value, and how many anchors
+        reached a mark; `changed_counts` are the pictures there of which a pixel had changed.
+        """
         runs = free.scored()
         counts = {name: sum(name in run.marks(free.marks) for run in runs) for name in free.marks}
         return {
             'anchors': [run.number for run in runs],
             'counts': counts,
+            'changed_counts': {
+                name: self.tally.count('psnr', COPY_LAST, name) for name in free.marks
+            },
             **{metric: self.tally.table(metric, free.marks) for metric in METRICS},
         }
 
     def _score_mark(self, run: Run, name: str, at: int, pictures: Pictures) -> None:
         for who in (*pictures, COPY_LAST):
-            values: dict[str, list[float]] = {metric: [] for metric in METRICS}
-            for ahead in range(at - NEIGHBOURS, at + NEIGHBOURS + 1):
-                shown = (
-                    run.last_HWC if who == COPY_LAST else pictures[who].get((run.number, ahead))
-                )
-                if shown is not None:
-                    self._add(values, shown, run.truths[ahead], run.last_HWC, ahead == at)
-            for metric, found in values.items():
-                self.tally.add(metric, who, name, float(np.mean(found)) if found else None)
+            for camera in range(self._cameras):
+                values: dict[str, list[float]] = {metric: [] for metric in METRICS}
+                for ahead in range(at - NEIGHBOURS, at + NEIGHBOURS + 1):
+                    shown = _shown(run, ahead, who, pictures)
+                    if shown is not None:
+                        images = (shown, run.truths[ahead], run.last_HWC)
+                        views = tuple([untile(image, self._cameras)[camera] for image in images])
+                        self._add(values, views, ahead == at)
+                for metric, found in values.items():
+                    self.tally.add(metric, who, name, float(np.mean(found)) if found else None)
 
     def _add(
         self,
         values: dict[str, list[float]],
-        shown_HWC: ImageArray,
-        truth_HWC: ImageArray,
-        last_HWC: ImageArray,
+        views: tuple[ImageArray, ...],
         middle: bool,
     ) -> None:
-        changed_db = pixels.psnr(shown_HWC, truth_HWC, pixels.changed(last_HWC, truth_HWC))
-        whole_db = pixels.psnr(shown_HWC, truth_HWC)
-        values['psnr'] += [] if changed_db is None else [changed_db]
-        values['psnr_whole'] += [] if whole_db is None else [whole_db]
-        values['ssim'].append(metrics.ssim(shown_HWC, truth_HWC))
+        shown_HWC, truth_HWC, last_HWC = views
+        mask_HW = pixels.changed(last_HWC, truth_HWC)
+        found: dict[str, float | None] = {
+            'psnr': pixels.psnr(shown_HWC, truth_HWC, mask_HW),
+            'psnr_whole': pixels.psnr(shown_HWC, truth_HWC),
+        }
+        found['ssim'], found['ssim_whole'] = pixels.ssim(shown_HWC, truth_HWC, mask_HW)
         if middle and self._perceptual is not None:
             pair = [np.ascontiguousarray(image_HWC)[None] for image_HWC in (shown_HWC, truth_HWC)]
             a, b = (self._perceptual.embed(image_BHWC) for image_BHWC in pair)
-            values['perceptual'].append(float(self._perceptual.between(a, b)[0]))
+            found['perceptual'], found['perceptual_whole'] = distances(
+                self._perceptual, a, b, mask_HW
+            )
+        for metric, value in found.items():
+            values[metric] += [] if value is None else [value]
+
+
+def _shown(run: Run, ahead: int, who: str, pictures: Pictures) -> ImageArray | None:
+    return run.last_HWC if who == COPY_LAST else pictures[who].get((run.number, ahead))

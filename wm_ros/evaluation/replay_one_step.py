@@ -2,7 +2,7 @@
 last one.
 
 In: two neighbouring steps. Out: means over the bag and over parts of it. Ratios are ratios of
-sums.
+sums. The pictures of several cameras are compared one by one, each as one more frame.
 
 Axes: H W pixels, C channels.
 """
@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from wm_ros.datatypes import ImageArray
-from wm_ros.evaluation import metrics
 from wm_ros.evaluation import replay_pixels as pixels
 from wm_ros.evaluation.replay_tally import COPY_LAST, Tally, Timeline, rounded
 from wm_ros.evaluation.replay_window import Moment
+from wm_ros.tiles import untile
 
-METRICS = ('psnr', 'psnr_whole', 'ssim', 'sharpness', 'motion', 'drift')
+METRICS = ('psnr', 'psnr_whole', 'ssim', 'ssim_whole', 'sharpness', 'motion', 'drift')
 CURVES = ('psnr', 'psnr_whole')
 
 
@@ -27,14 +27,20 @@ class OneStep:
 
     Args:
         timeline: parts of the bag for the curves.
+        cameras: that share a frame.
+
+    Attributes:
+        frames: pictures compared.
+        changed_frames: those of them in which a pixel changed.
     """
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, cameras: int = 1) -> None:
         self.tally = Tally()
         self.curves = Tally()
         self.frames = 0
         self.changed_frames = 0
         self._timeline = timeline
+        self._cameras = cameras
 
     def score(self, before: Moment | None, now: Moment) -> None:
         """Compare a frame with what was predicted for it; nothing where either is missing, or
@@ -45,17 +51,35 @@ class OneStep:
         last_HWC, truth_HWC = before.image_HWC, now.image_HWC
         if last_HWC is None or truth_HWC is None:
             return
+        part = self._timeline.part_of(now.number)
+        shown_HWC = {**now.predicted, COPY_LAST: last_HWC}
+        for camera in range(self._cameras):
+            last, truth, *shown = (
+                untile(image_HWC, self._cameras)[camera]
+                for image_HWC in (last_HWC, truth_HWC, *shown_HWC.values())
+            )
+            self._score(part, last, truth, dict(zip(shown_HWC, shown, strict=True)))
+
+    def _score(
+        self,
+        part: int,
+        last_HWC: ImageArray,
+        truth_HWC: ImageArray,
+        shown: Mapping[str, ImageArray],
+    ) -> None:
+        """Score the pictures of one camera."""
         mask_HW = pixels.changed(last_HWC, truth_HWC)
         self.frames += 1
         self.changed_frames += bool(mask_HW.any())
         errors = _Truth(last_HWC, truth_HWC)
-        part = self._timeline.part_of(now.number)
-        for who, shown_HWC in {**now.predicted, COPY_LAST: last_HWC}.items():
+        for who, shown_HWC in shown.items():
             changed_db = pixels.psnr(shown_HWC, truth_HWC, mask_HW)
             whole_db = pixels.psnr(shown_HWC, truth_HWC)
             self.tally.add('psnr', who, '', changed_db)
             self.tally.add('psnr_whole', who, '', whole_db)
-            self.tally.add('ssim', who, '', metrics.ssim(shown_HWC, truth_HWC))
+            changed, whole = pixels.ssim(shown_HWC, truth_HWC, mask_HW)
+            self.tally.add('ssim', who, '', changed)
+            self.tally.add('ssim_whole', who, '', whole)
             self.curves.add('psnr', who, part, changed_db)
             self.curves.add('psnr_whole', who, part, whole_db)
             errors.add_ratios(self.tally, who, shown_HWC)

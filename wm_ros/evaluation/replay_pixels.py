@@ -57,6 +57,15 @@ def psnr(a_HWC: ImageArray, b_HWC: ImageArray, mask_HW: MaskArray | None = None)
     return decibel(squared_error(a_HWC, b_HWC, mask_HW))
 
 
+def ssim(a_HWC: ImageArray, b_HWC: ImageArray, mask_HW: MaskArray) -> tuple[float | None, float]:
+    """Return the mean structural similarity over the mask, None where it is empty, and over the
+    whole frame.
+    """
+    map_HW = metrics.ssim_map(a_HWC, b_HWC)
+    masked = float(map_HW[mask_HW > 0].mean()) if mask_HW.any() else None
+    return masked, float(map_HW.mean())
+
+
 def motion(before_HWC: ImageArray, after_HWC: ImageArray) -> float:
     """Return the mean absolute difference in [0, 1]."""
     return float(cv2.norm(before_HWC, after_HWC, cv2.NORM_L1)) / before_HWC.size / LEVELS

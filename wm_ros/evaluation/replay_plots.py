@@ -5,13 +5,14 @@ In: the content of `metrics.json` and `timing.json`. Out: PNG, None where there 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wm_ros.evaluation import pictures
+from wm_ros.evaluation.replay_tables import name_of
 
 COLOURS = {
     'model': '#0b6e99',
@@ -19,12 +20,15 @@ COLOURS = {
     'copy_last': '#c0504d',
     'hold_last': '#7a5ba6',
     'shifted': '#5a9a5a',
+    'baseline': '#6c757d',
 }
+DASHED = 'baseline'
+
 BY_HORIZON = {
     'psnr': 'PSNR, dB: pixels that change',
     'psnr_whole': 'PSNR, dB: whole frame',
-    'ssim': 'SSIM',
-    'perceptual': 'perceptual distance',
+    'ssim': 'SSIM: pixels that change',
+    'perceptual': 'perceptual distance: pixels that change (less is better)',
     'delta_hold': 'dB that true actions gain over held ones',
     'delta_shifted': 'dB that true actions gain over late ones',
 }
@@ -51,11 +55,12 @@ def by_lag(values: Mapping[str, Any] | None) -> bytes | None:
     axis = figure.subplots()
     for who in (name for name in COLOURS if any(name in bucket for bucket in found.values())):
         values_db = [bucket.get(who) for bucket in found.values()]
-        axis.plot(range(len(found)), values_db, 'o-', color=COLOURS[who], label=_name(who))
+        axis.plot(range(len(found)), values_db, marker='o', **_look(who))
     texts = [f'{name}\n{bucket["cells"]} cells' for name, bucket in found.items()]
     axis.set_xticks(range(len(found)), texts)
     axis.set(xlabel='frames since last seen', ylabel='PSNR of the cells, dB')
-    _finish(axis)
+    axis.grid(alpha=0.3)
+    _legend(figure, [axis])
     return pictures.figure_png(figure)
 
 
@@ -71,6 +76,7 @@ def over_time(metrics: Mapping[str, Any], timing: Mapping[str, Any]) -> bytes:
     rss.set(xlabel='step', ylabel='resident\nmemory, MiB')
     rss.set_ylim(bottom=0)
     rss.grid(alpha=0.3)
+    _legend(figure, figure.axes)
     return pictures.figure_png(figure)
 
 
@@ -87,13 +93,15 @@ def _grid(
         for who, row in values[name].items():
             known = [(place(key), value) for key, value in row.items() if value is not None]
             if known:
-                style = 'o-' if len(known) < 10 else '-'
-                axis.plot(*zip(*known, strict=True), style, color=COLOURS[who], label=_name(who))
-        axis.set(xlabel=label, title=title)
-        _finish(axis)
+                marker = 'o' if len(known) < 10 else ''
+                axis.plot(*zip(*known, strict=True), marker=marker, **_look(who))
+        axis.set_xlabel(label)
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.3)
     for axis in axes[len(wanted) :]:
         axis.set_axis_off()
     figure.tight_layout()
+    _legend(figure, figure.axes)
     return pictures.figure_png(figure)
 
 
@@ -105,16 +113,23 @@ def _lines(axis: Axes, steps: list[int], rows: Mapping[str, list[Any]], title: s
     for who, values in rows.items():
         known = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None]
         if known:
-            axis.plot(*zip(*known, strict=True), color=COLOURS[who], label=_name(who))
+            axis.plot(*zip(*known, strict=True), **_look(who))
     axis.set_ylabel(title)
-    _finish(axis)
-
-
-def _finish(axis: Axes) -> None:
     axis.grid(alpha=0.3)
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(frameon=False, fontsize=8)
 
 
-def _name(who: str) -> str:
-    return who.replace('_', ' ')
+def _look(who: str) -> dict[str, Any]:
+    style = '--' if who == DASHED else '-'
+    return {'color': COLOURS[who], 'label': name_of(who), 'linestyle': style}
+
+
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Draw one legend above all axes, where it hides no curve."""
+    lines = {
+        label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels())
+    }
+    if lines:
+        figure.legend(
+            lines.values(), lines.keys(), loc='lower center', bbox_to_anchor=(0.5, 1.0),
+            ncols=len(lines), frameon=False, fontsize=9,
+        )  # fmt: skip

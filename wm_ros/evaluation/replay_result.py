@@ -33,12 +33,14 @@ class Origin:
         seed: of the noise.
         counts: of the synchroniser.
         error: what ended the bag early; None when it was read to the end.
+        faults: that were put into the bag on purpose, as `replay_faults.faults_of`.
     """
 
     bag: str
     seed: int
     counts: Mapping[str, int]
     error: str | None = None
+    faults: Mapping[str, Any] | None = None
 
 
 def metrics(replay: Replay, origin: Origin) -> dict[str, Any]:
@@ -56,7 +58,8 @@ def metrics(replay: Replay, origin: Origin) -> dict[str, Any]:
         'missing': replay.missing,
         'resets': dict(replay.resets),
         'left_out': list(replay.left_out),
-        'counts': {name: count for name, count in origin.counts.items() if count},
+        'counts': {name: count for name, count in sorted(origin.counts.items()) if count},
+        'faults': origin.faults,
         'one_step': replay.one_step.results(),
         'by_horizon': {
             **replay.horizons.results(),
@@ -99,8 +102,8 @@ def timing(replay: Replay, seconds: float, command: str) -> dict[str, Any]:
 
 
 def text(values: Mapping[str, Any]) -> str:
-    """Return values as JSON with sorted keys; NaN is refused."""
-    return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + '\n'
+    """Return values as JSON in their order, so horizons rise; NaN is refused."""
+    return json.dumps(values, indent=1, allow_nan=False) + '\n'
 
 
 def _package(contender: Contender) -> dict[str, Any]:

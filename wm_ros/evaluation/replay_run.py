@@ -22,15 +22,18 @@ from wm_ros.bag import BagError, bag_info, iter_steps
 from wm_ros.contract import StreamContract, find_contract
 from wm_ros.datatypes import Step
 from wm_ros.evaluation import machine, replay_result
-from wm_ros.evaluation.fail_if import Condition, Judgement, judge
+from wm_ros.evaluation.fail_if import Condition, ConditionError, judge
 from wm_ros.evaluation.pictures import Video
 from wm_ros.evaluation.replay import Replay
+from wm_ros.evaluation.replay_baseline import load_baseline, with_baseline
 from wm_ros.evaluation.replay_contender import Contender
+from wm_ros.evaluation.replay_faults import faults_of
 from wm_ros.evaluation.replay_film import Film, stride_of
 from wm_ros.evaluation.replay_hooks import installed
 from wm_ros.evaluation.replay_page import FILM, write_page
 from wm_ros.evaluation.replay_result import Origin
-from wm_ros.evaluation.replay_tally import MODEL, SECOND
+from wm_ros.evaluation.replay_summary import summary
+from wm_ros.evaluation.replay_tally import BASELINE, MODEL, SECOND
 from wm_ros.model_package import ModelPackage, find_package
 from wm_ros.world_model import WorldModel
 
@@ -52,6 +55,7 @@ class Order:
         frames: steps at most; None for the whole bag.
         conditions: each makes the run fail where it holds.
         command: for `timing.json`.
+        baseline: `metrics.json` of an earlier run, or its folder; None for none.
     """
 
     bag: Path
@@ -63,6 +67,7 @@ class Order:
     frames: int | None = None
     conditions: tuple[Condition, ...] = ()
     command: str = ''
+    baseline: Path | None = None
 
 
 def run(order: Order, out: Path, *, console: Console | None = None) -> int:
@@ -77,7 +82,9 @@ def run(order: Order, out: Path, *, console: Console | None = None) -> int:
         0; 1 where the bag could be read in part only; 2 where a condition holds.
 
     Raises:
-        BagError: nothing of the bag can be used.
+        BagError: nothing of the bag can be used, or its list of faults cannot be read.
+        BaselineError: the earlier run cannot stand beside this one.
+        ConditionError: a condition names a run or a package that was not given.
         PackageError: no such package, or a damaged one.
         EngineUnavailable: the engine does not run here.
         ContractError: the contract does not fit a package.
@@ -85,10 +92,15 @@ def run(order: Order, out: Path, *, console: Console | None = None) -> int:
     """
     console = console or Console()
     began_s = time.monotonic()
+    _require_named(order)
     contenders, contract = load(order)
+    faults = faults_of(order.bag)
+    earlier = None
+    if order.baseline is not None:
+        earlier = load_baseline(order.baseline, replay_result.FORMAT, contract.rate_hz)
     frames = expected_frames(order.bag, contract, order.frames)
     out.mkdir(parents=True, exist_ok=True)
-    hooks = installed(contract.image_size)
+    hooks = installed(contract.image_size, len(contract.cameras))
     replay = Replay(contenders, contract, frames, order.seed, hooks, machine.rss_bytes)
     counts: Counter[str] = Counter()
     with Video(out / FILM, contract.rate_hz) as video, _bar(console) as bar:
@@ -98,17 +110,29 @@ def run(order: Order, out: Path, *, console: Console | None = None) -> int:
         _imagine_on(replay, film, bar)
     if not video.count:
         (out / FILM).unlink(missing_ok=True)
-    origin = Origin(order.bag.name, order.seed, counts, error)
+    origin = Origin(order.bag.name, order.seed, counts, error, faults)
     metrics = replay_result.metrics(replay, origin)
     timing = replay_result.timing(replay, time.monotonic() - began_s, order.command)
-    judgements = [judge(condition, metrics) for condition in order.conditions]
+    both = metrics if earlier is None else with_baseline(metrics, earlier)
+    judgements = [judge(condition, both) for condition in order.conditions]
     (out / METRICS).write_text(replay_result.text(metrics))
     (out / TIMING).write_text(replay_result.text(timing))
-    write_page(out / REPORT, replay, metrics, timing, judgements, bool(video.count))
-    _say(console, metrics, timing, judgements, out)
+    write_page(out / REPORT, replay, metrics, timing, judgements, bool(video.count), earlier)
+    for line in summary(both, timing, judgements, out / REPORT, out / METRICS):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if error is not None:
         return INCOMPLETE
     return FAILED if any(judgement.failed for judgement in judgements) else DONE
+
+
+def _require_named(order: Order) -> None:
+    """Refuse what could only count as not measured, minutes later."""
+    given = {SECOND: order.compare, BASELINE: order.baseline}
+    options = {SECOND: '--compare', BASELINE: '--baseline'}
+    for condition in order.conditions:
+        if condition.who in given and not given[condition.who]:
+            option = options[condition.who]
+            raise ConditionError(f'condition {condition.text!r} needs {option}')
 
 
 def load(order: Order) -> tuple[list[Contender], StreamContract]:
@@ -180,32 +204,3 @@ def _bar(console: Console) -> Progress:
     return Progress(
         *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
     )
-
-
-def _say(
-    console: Console,
-    metrics: dict[str, Any],
-    timing: dict[str, Any],
-    judgements: list[Judgement],
-    out: Path,
-) -> None:
-    lines = [
-        f'{metrics["steps"]} steps ({timing["bag_seconds"]} s) in {timing["seconds"]} s, '
-        f'{metrics["by_horizon"]["anchors"]} re-anchored futures, free-running anchors by mark: '
-        + ', '.join(f'{mark} {n}' for mark, n in metrics['free_running']['counts'].items()),
-        *(f'{who}: {_summary(metrics, who)}' for who in (*metrics['packages'], 'copy_last')),
-        *map(str, judgements),
-    ]
-    lines += [f'left out: {what}' for what in metrics['left_out']]
-    if metrics['error'] is not None:
-        lines.append(f'not complete: {metrics["error"]}')
-    lines.append(f'look at {out / REPORT}; all figures: {out / METRICS}')
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _summary(metrics: dict[str, Any], who: str) -> str:
-    found = metrics['by_horizon']['psnr'].get(who, {})
-    known = [f'{h} ahead {found[h]:.2f} dB' for h in ('1', '5', '10', '25')
-             if found.get(h) is not None]  # fmt: skip
-    return 'PSNR of pixels that change: ' + (', '.join(known) or 'not measured')

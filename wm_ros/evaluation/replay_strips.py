@@ -28,7 +28,7 @@ def future_sheet(strip: Strip) -> ImageArray:
 
 def long_sheet(strip: LongStrip) -> ImageArray:
     """Return one free-running future: the anchor's frame, then every mark that it reached."""
-    return _sheet(strip, [f'{name} ahead' for name in strip.truths])
+    return _sheet(strip, [f'{name[:-1]} s ahead' for name in strip.truths])
 
 
 def _sheet(strip: Strip | LongStrip, captions: list[str]) -> ImageArray:

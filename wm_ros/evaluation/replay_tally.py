@@ -13,6 +13,7 @@ import numpy as np
 
 MODEL, SECOND = 'model', 'second'
 COPY_LAST, HOLD_LAST, SHIFTED = 'copy_last', 'hold_last', 'shifted'
+BASELINE = 'baseline'  # the model of an earlier run
 
 DIGITS = 4
 FASTEST_MS, GROWTH = 1e-3, 1.01  # times are told apart by 1 %, from a microsecond on
