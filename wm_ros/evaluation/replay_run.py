@@ -32,7 +32,7 @@ from wm_ros.evaluation.replay_film import Film, stride_of
 from wm_ros.evaluation.replay_hooks import installed
 from wm_ros.evaluation.replay_page import FILM, write_page
 from wm_ros.evaluation.replay_result import Origin
-from wm_ros.evaluation.replay_summary import summary
+from wm_ros.evaluation.replay_lines import summary
 from wm_ros.evaluation.replay_tally import BASELINE, MODEL, SECOND
 from wm_ros.model_package import ModelPackage, find_package
 from wm_ros.world_model import WorldModel
