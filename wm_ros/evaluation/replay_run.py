@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,7 @@ from wm_ros.evaluation.replay import Replay
 from wm_ros.evaluation.replay_contender import Contender
 from wm_ros.evaluation.replay_film import Film, stride_of
 from wm_ros.evaluation.replay_hooks import installed
+from wm_ros.evaluation.replay_moments import Strip
 from wm_ros.evaluation.replay_page import FILM, write_page
 from wm_ros.evaluation.replay_result import Origin
 from wm_ros.evaluation.replay_tally import MODEL, SECOND
@@ -65,16 +66,40 @@ class Order:
     command: str = ''
 
 
+@dataclass(frozen=True)
+class Done:
+    """What came of a replay.
+
+    Attributes:
+        metrics: content of `metrics.json`.
+        judgements: what came of the conditions.
+        strips: pictures of chosen futures, by what they show.
+    """
+
+    metrics: dict[str, Any]
+    judgements: tuple[Judgement, ...]
+    strips: Mapping[str, Strip]
+
+    @property
+    def code(self) -> int:
+        """0; 1 where the bag could be read in part only; 2 where a condition holds."""
+        if self.metrics['error'] is not None:
+            return INCOMPLETE
+        return FAILED if any(judgement.failed for judgement in self.judgements) else DONE
+
+
 def run(order: Order, out: Path, *, console: Console | None = None) -> int:
+    """Replay, write the files, print where they are; return `Done.code`. See `perform`."""
+    return perform(order, out, console=console).code
+
+
+def perform(order: Order, out: Path, *, console: Console | None = None) -> Done:
     """Replay, write the files, print where they are and what came of the conditions.
 
     Args:
         order: what to do.
         out: folder, made if missing.
         console: to print to.
-
-    Returns:
-        0; 1 where the bag could be read in part only; 2 where a condition holds.
 
     Raises:
         BagError: nothing of the bag can be used.
@@ -106,9 +131,7 @@ def run(order: Order, out: Path, *, console: Console | None = None) -> int:
     (out / TIMING).write_text(replay_result.text(timing))
     write_page(out / REPORT, replay, metrics, timing, judgements, bool(video.count))
     _say(console, metrics, timing, judgements, out)
-    if error is not None:
-        return INCOMPLETE
-    return FAILED if any(judgement.failed for judgement in judgements) else DONE
+    return Done(metrics, tuple(judgements), replay.moments.chosen())
 
 
 def load(order: Order) -> tuple[list[Contender], StreamContract]:
