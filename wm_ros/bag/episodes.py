@@ -27,7 +27,7 @@ def find_episodes(paths: Iterable[Path]) -> dict[str, Path]:
     """
     found: list[Path] = []
     for path in paths:
-        found += [path] if path.is_file() or _is_bag(path) else _inside(path)
+        found += [path] if path.suffix in FILES or _is_bag(path) else _inside(path)
     return by_name(found)
 
 
@@ -66,7 +66,8 @@ def _inside(folder: Path) -> list[Path]:
     what is left out unsaid is not missed.
     """
     if not folder.is_dir():
-        raise BagError(f'no bag at {folder}')
+        word = 'not a bag' if folder.exists() else 'no bag there'
+        raise BagError(f'{folder}: {word}; expected a folder or a {", ".join(FILES)} file')
     found = [
         path
         for path in sorted(folder.iterdir())
