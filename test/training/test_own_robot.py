@@ -19,6 +19,7 @@ import yaml
 from export import artefact
 from models.world_model import LatentWorldModel
 from training import main, optimise, own_robot, recipes
+from training.optimise import average_into
 from training.origin import OriginError, find_origin, shapes_for, take
 from training.recipes import FINE, REAL, TeacherStage, TokenizerStage, real_recipe, scaled
 from wm_ros import cli, cli_train
@@ -102,7 +103,6 @@ class Steps:
 
     def __init__(self, patch: pytest.MonkeyPatch, killed_after: int | None = None) -> None:
         self.count, self.killed_after = 0, killed_after
-        self._average = optimise.average_into
         patch.setattr(optimise, 'average_into', self.step)
         patch.setattr(optimise, 'SAVE_SECONDS', 0.0)
 
@@ -110,7 +110,7 @@ class Steps:
         if self.count == self.killed_after:
             raise KeyError
         self.count += 1
-        self._average(*given)
+        average_into(*given)
 
 
 @pytest.fixture(scope='module')
