@@ -111,7 +111,7 @@ def _run(options: argparse.Namespace, what: str, words: list[str]) -> int:
     command += ['--command', shlex.join(['wm', *options.words])]
     command += ['--bags', *(str(bags[bag]) for bag in split.practice)]
     try:
-        code = subprocess.run(command, cwd=share.REPOSITORY, check=False).returncode
+        code = run_training(command)
     except KeyboardInterrupt:
         print('interrupted: the same command goes on from the last minute', file=sys.stderr)
         return INTERRUPTED
@@ -120,6 +120,11 @@ def _run(options: argparse.Namespace, what: str, words: list[str]) -> int:
         return 1
     held_out = {bag: bags[bag] for bag in split.held_out}
     return _report(options, held_out, out / 'packages' / name, out / 'report')
+
+
+def run_training(command: list[str]) -> int:
+    """Run training in the repository and return its exit status."""
+    return subprocess.run(command, cwd=share.REPOSITORY, check=False).returncode
 
 
 def _report(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Commands:
     """What would have been run; reports are left out."""
     commands: Commands = []
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str]) -> int:
         commands.append(command)
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(cli_train.subprocess, 'run', run)
+    monkeypatch.setattr(cli_train, 'run_training', run)
     return commands
 
 
@@ -152,14 +151,13 @@ def test_training_that_fails_or_is_interrupted_gives_no_report(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    failed = subprocess.CompletedProcess([], 3)
-    monkeypatch.setattr(cli_train.subprocess, 'run', lambda *_, **__: failed)
+    monkeypatch.setattr(cli_train, 'run_training', lambda command: 3)
     assert cli.main(['train', *robot]) == 1
     assert 'status 3' in capsys.readouterr().err
 
-    def interrupted(*_: Any, **__: Any) -> None:
+    def interrupted(command: list[str]) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_train.subprocess, 'run', interrupted)
+    monkeypatch.setattr(cli_train, 'run_training', interrupted)
     assert cli.main(['train', *robot]) == 130
     assert 'goes on' in capsys.readouterr().err and reported == []

@@ -107,7 +107,7 @@ def test_verdicts_say_what_holds_and_by_how_much() -> None:
         assert told(22.0, psnr=rows)[0] is holds, at
     (first, *_) = verdicts(pool([figures(10, 10, 22.0)]))
     assert str(first) == (
-        'beats copy-last from 5 frames on, PSNR of what changes: yes (least at 10 ahead: +2 dB)'
+        'beats copy-last from 5 frames on, PSNR of what changes: yes (least at 5 ahead: +2 dB)'
     )
 
 

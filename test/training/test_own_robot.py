@@ -5,7 +5,6 @@ cut on the way, fine-tuning for another arm, a LeRobot dataset.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -82,16 +81,16 @@ def robot(folder: Path, name: str, joints: int = 11) -> list[str]:
 def in_this_process(patch: pytest.MonkeyPatch) -> None:
     """Let `wm train` call training here, with the small recipe."""
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str]) -> int:
         threads = ['--threads', str(torch.get_num_threads())]
         patch.setattr(sys, 'argv', [*command[2:4], *threads, *command[4:]])
         try:
             main.main()
         except KeyError:  # as a process that was killed
-            return subprocess.CompletedProcess(command, 1)
-        return subprocess.CompletedProcess(command, 0)
+            return 1
+        return 0
 
-    patch.setattr(cli_train.subprocess, 'run', run)
+    patch.setattr(cli_train, 'run_training', run)
     patch.setattr(main, 'keep_freed_memory', lambda: None)
     patch.setattr(recipes, 'REAL', SMALL)
     patch.setattr(own_robot, 'REAL', SMALL)

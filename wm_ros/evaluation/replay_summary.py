@@ -88,7 +88,7 @@ def _verdict(question: str, gains: Sequence[Place], unit: str) -> Verdict:
     known = [(gain, place) for place, gain in gains if gain is not None]
     if not known:
         return Verdict(question, None, '')
-    least, place = min(known)
+    least, place = min(known, key=lambda item: item[0])
     return Verdict(question, least > 0, f'least at {place} ahead: {least:+.3g} {unit}')
 
 
