@@ -1,4 +1,4 @@
-"""A folder of bags as a `World`: one training clip per unbroken stretch of recording.
+"""Bags of one robot as a `World`: one training clip per unbroken stretch of recording.
 
 Frames and commands come through `iter_steps`, the reader that replay and the live node's
 synchroniser share. Nobody knows what is hidden in a real recording, so there are no facts and no
@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.progress import track
 
 from training.fingerprint import digest
 from training.world import Clip, ProbeEpisode
-from wm_ros.bag.read import iter_steps
+from wm_ros.bag import BagError, iter_steps
+from wm_ros.bag.episodes import bag_name, bytes_of
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import Step
 
@@ -34,7 +36,7 @@ class BagWorld:
     def __init__(self, contract: Path, bags: list[Path], image_size: int) -> None:
         self.contract = StreamContract.load(contract)
         if self.contract.image_size != image_size:
-            raise ValueError(
+            raise BagError(
                 f'{contract}: image_size {self.contract.image_size}, '
                 f'the recipe expects {image_size}'
             )
@@ -43,14 +45,18 @@ class BagWorld:
         self._made_of = {
             'name': 'bags',
             'contract': digest(self.contract.to_dict()),
-            'bytes': {bag.name: sum(f.stat().st_size for f in bag.iterdir()) for bag in bags},
+            'bytes': bytes_of({bag_name(bag): bag for bag in bags}),
         }
-        named = [(bag.name, clip) for bag in bags for clip in read_clips(bag, self.contract)]
+        named = [
+            (bag_name(bag), clip)
+            for bag in track(bags, 'read bags')
+            for clip in read_clips(bag, self.contract)
+        ]
         self._clips = [clip for _, clip in named]
         self.clip_names = [name for name, _ in named]
         self.clips = len(self._clips)
         if not self._clips:
-            raise ValueError(
+            raise BagError(
                 f'no stretch of {SHORTEST_CLIP} frames or more in {", ".join(map(str, bags))}'
             )
 

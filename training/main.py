@@ -1,6 +1,6 @@
 """Run a recipe from nothing to a package.
 
-    python -m training.main tiny|tabletop|baselines|real|compare [--work DIR] [--packages DIR] ...
+    python -m training.main tiny|tabletop|baselines|real|fine-tune|compare [--work DIR] ...
 
 The artefact of every stage lies under `training/artefacts/<recipe>/` or the work folder, and a
 stage whose artefact still holds is not run again: a run that was cut off goes on where it was,
@@ -18,6 +18,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,16 +26,17 @@ import numpy as np
 import torch
 
 from training.compare import compare
-from training.recipes import TABLETOP, TINY, baseline, real_recipe
+from training.origin import ARTEFACTS, OriginError
+from training.own_robot import HELD_OUT, run_fine_tune, run_real
+from training.recipes import TABLETOP, TINY, baseline
 from training.run import GateError, Run, console
 from wm_ros import share
+from wm_ros.bag import BagError
 from wm_ros.config import ARMS
-from wm_ros.contract import StreamContract
+from wm_ros.contract_fields import ContractError
 from wm_ros.model_package import MANIFEST, PackageError
 
-ARTEFACTS = share.REPOSITORY / 'training' / 'artefacts'
 BASELINES = ('none', 'window')
-HELD_OUT = 'episode_001'  # what `make demo-real` plays
 
 
 def run_tiny(args: argparse.Namespace) -> None:
@@ -141,54 +143,6 @@ def run_compare(args: argparse.Namespace) -> None:
     compare(run, teacher)
 
 
-def run_real(args: argparse.Namespace) -> None:
-    """Train and export a small model from a robot's own bags."""
-    bags = practice_bags(args.bags, args.hold_out)
-    recipe = real_recipe(StreamContract.load(args.contract))
-    run = Run(
-        recipe,
-        work=args.work,
-        artefacts=args.work / 'artefacts',
-        contract=args.contract,
-        bags=bags,
-        workers=1,
-        packages=args.packages,
-        command=args.command,
-    )
-    if args.fresh:
-        run.forget()
-    model = run.train()
-    console.print('package:', run.export(model, name=recipe.name, shared_tokenizer=None))
-
-
-def practice_bags(folder: Path, hold_out: str | None) -> list[Path]:
-    """Return the bag folders to train on, in order of their names.
-
-    Args:
-        folder: holds one folder per bag.
-        hold_out: names kept apart, comma separated; None for the project's own choice, which is
-            of its own bags only.
-
-    Raises:
-        FileNotFoundError: no such folder, a name that is not in it, nothing left.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f'{folder}: no such folder of bags; give one with --bags')
-    if hold_out is None:
-        hold_out = HELD_OUT if folder.resolve() == share.g1_bottle().resolve() else ''
-    held_out = {name.strip() for name in hold_out.split(',')} - {''}
-    bags = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
-    if unknown := sorted(held_out - set(bags)):
-        raise FileNotFoundError(
-            f'--hold-out {", ".join(unknown)}: not in {folder}, which has {", ".join(bags)}'
-        )
-    kept = [path for name, path in bags.items() if name not in held_out]
-    if not kept:
-        raise FileNotFoundError(f'{folder}: no bag folders to train on')
-    console.print('held out:', ', '.join(sorted(held_out)) or 'nothing')
-    return kept
-
-
 def keep_freed_memory() -> None:
     """Tell glibc's malloc to keep what is freed: a training step frees gigabytes that the next
     one takes again, and faulting those pages in anew was 30 % of a long step (0.83 -> 0.58 s).
@@ -205,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('what', choices=('tiny', 'tabletop', 'baselines', 'real', 'compare'))
+    parser.add_argument('what', choices=tuple(RUNS))
     parser.add_argument(
         '--work',
         type=Path,
@@ -216,16 +170,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--workers', type=int, default=2, help='processes that render')
     parser.add_argument('--fresh', action='store_true', help='start from nothing')
-    parser.add_argument('--bags', type=Path, default=share.g1_bottle())
-    parser.add_argument(
-        '--contract', type=Path, default=share.REPOSITORY / 'contracts' / 'g1_bottle.yaml'
-    )
-    parser.add_argument(
-        '--hold-out',
-        metavar='NAMES',
-        help='real: bag folders kept apart, comma separated (default: none, '
-        f"{HELD_OUT} of the project's own bags)",
-    )
+    _own_robot_arguments(parser)
     parser.add_argument(
         '--arm', choices=ARMS, default='ttt', help='tabletop, compare: which memory'
     )
@@ -235,6 +180,10 @@ def main() -> None:
     asked = f'python -m training.main {shlex.join(sys.argv[1:])}'
     parser.add_argument('--command', default=asked, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if (args.what == 'fine-tune') != bool(args.origin):
+        parser.error('--from: what fine-tune, and nothing else, goes on from')
+    if not args.effort > 0:
+        parser.error(f'--effort {args.effort:g}: expected above 0')
     if args.fresh and args.what == 'compare':
         parser.error('--fresh: compare trains no teacher and forgets none')
     keep_freed_memory()
@@ -243,16 +192,41 @@ def main() -> None:
     args.packages = args.packages or (
         shipped if args.what in ('tabletop', 'baselines') else args.work / 'packages'
     )
-    if args.what == 'tiny':
-        run_tiny(args)
-    elif args.what == 'tabletop':
-        run_tabletop(args, args.arm)
-    elif args.what == 'baselines':
-        run_baselines(args)
-    elif args.what == 'compare':
-        run_compare(args)
-    else:
-        run_real(args)
+    RUNS[args.what](args)
+
+
+def _own_robot_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what only `real` and `fine-tune` read."""
+    add = parser.add_argument
+    add(
+        '--bags',
+        type=Path,
+        nargs='+',
+        default=[share.g1_bottle()],
+        help='bags to learn from, or folders of them',
+    )
+    add('--contract', type=Path, default=share.REPOSITORY / 'contracts' / 'g1_bottle.yaml')
+    add(
+        '--hold-out',
+        metavar='NAMES',
+        help='bags kept apart, comma separated (default: none, '
+        f"{HELD_OUT} of the project's own bags)",
+    )
+    add('--name', default='', help="of the package (default: the contract's)")
+    add('--effort', type=float, default=1.0, help='times the steps of the recipe (default 1)')
+    add('--from', dest='origin', metavar='NAME', help='fine-tune: artefacts to go on from')
+    add('--tokenizer-only', action='store_true', help='fine-tune: world model from nothing')
+    add('--train-tokenizer', action='store_true', help='fine-tune: train the tokenizer on')
+
+
+RUNS: dict[str, Callable[[argparse.Namespace], None]] = {
+    'tiny': lambda args: run_tiny(args),
+    'tabletop': lambda args: run_tabletop(args, args.arm),
+    'baselines': lambda args: run_baselines(args),
+    'real': lambda args: run_real(args),
+    'fine-tune': lambda args: run_fine_tune(args),
+    'compare': lambda args: run_compare(args),
+}
 
 
 if __name__ == '__main__':
@@ -260,5 +234,5 @@ if __name__ == '__main__':
         main()
     except GateError as error:
         raise SystemExit(f'gate: {error}') from error
-    except (FileNotFoundError, PackageError) as error:
+    except (FileNotFoundError, PackageError, BagError, ContractError, OriginError) as error:
         raise SystemExit(str(error)) from error

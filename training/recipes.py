@@ -2,7 +2,8 @@
 by stage.
 
 `tiny` is the fixture that CI trains (a rasterised cups world), `tabletop` the shipped model,
-`real` the small model of a robot's own bags. Step counts are fixed, so that two runs are
+`real` the small model of a robot's own bags, `fine` one that goes on from finished weights. Step
+counts are fixed, so that two runs are
 comparable whatever the machine.
 """
 
@@ -13,6 +14,7 @@ from typing import TypeVar
 
 from wm_ros.config import ModelConfig, check_knobs, knob
 from wm_ros.contract import StreamContract
+from wm_ros.contract_fields import ContractError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +306,18 @@ REAL = Recipe(
     probe_clips=0,
 )
 
+# From finished weights: a third of the steps at half the rate. Chosen, not measured. Shapes come
+# from the weights, and the tokenizer's stage counts only where it is trained on.
+FINE = replace(
+    REAL,
+    name='fine',
+    tokenizer=replace(REAL.tokenizer, steps=400, rate=1e-3),
+    teachers=tuple(
+        replace(stage, steps=stage.steps // 3, rate=stage.rate / 2) for stage in REAL.teachers
+    ),
+    student=replace(REAL.student, steps=REAL.student.steps // 2),
+)
+
 
 def baseline(recipe: Recipe, arm: str) -> Recipe:
     """Return the recipe of another arm of the same size.
@@ -333,7 +347,35 @@ def baseline(recipe: Recipe, arm: str) -> Recipe:
 
 
 def real_recipe(contract: StreamContract) -> Recipe:
-    """Return the recipe for one robot's bags."""
-    model = replace(REAL.model, action_width=contract.action_width, image_size=contract.image_size)
+    """Return the recipe for one robot's bags.
+
+    Raises:
+        ContractError: an image size that the model's tokens do not tile.
+    """
+    try:
+        model = replace(
+            REAL.model, action_width=contract.action_width, image_size=contract.image_size
+        )
+    except ValueError as error:
+        raise ContractError(
+            f'contract {contract.name}: no model for image_size {contract.image_size} and '
+            f'{contract.action_width} action entries ({error}); image sizes that fit: 32, 64, 96, '
+            '128 and so on to 256 px'
+        ) from error
     return replace(REAL, name=contract.name, model=model)
 
+
+def scaled(recipe: Recipe, effort: float) -> Recipe:
+    """Return the recipe with every stage's steps times `effort`, above 0: a trial, or a longer
+    run.
+    """
+
+    def steps(count: int) -> int:
+        return max(1, round(count * effort))
+
+    return replace(
+        recipe,
+        tokenizer=replace(recipe.tokenizer, steps=steps(recipe.tokenizer.steps)),
+        teachers=tuple(replace(stage, steps=steps(stage.steps)) for stage in recipe.teachers),
+        student=replace(recipe.student, steps=steps(recipe.student.steps)),
+    )

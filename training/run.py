@@ -29,6 +29,7 @@ from models.world_model import LatentWorldModel
 from training.distil import distil, few_step_error
 from training.fingerprint import digest, stale, weights_digest
 from training.optimise import running_state
+from training.origin import Origin, take
 from training.probe import ProbeClip, collect, recall_2afc
 from training.recipes import Recipe, Stage, StudentStage, TeacherStage
 from training.shards import Shards, shards_made_of, write_shards
@@ -63,6 +64,7 @@ class Run:
         path: the arm's artefact, its newest stage only. That of `ttt` is made to be committed;
             a baseline's stays in the work folder.
         command: what the user has asked for; artefacts and package repeat it.
+        origin: what a fine-tuned model begins with; None from nothing.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Run:
         workers: int,
         packages: Path,
         command: str,
+        origin: Origin | None = None,
     ) -> None:
         self.recipe, self.arm = recipe, recipe.model.arm
         self.work, self.artefacts = work / recipe.name, artefacts / recipe.name
@@ -83,6 +86,7 @@ class Run:
         self.world = make_world(recipe, contract, bags)
         self.contract = StreamContract.load(contract) if contract else None
         self.workers, self.packages, self.command = workers, packages, command
+        self.origin = origin
         self._probes: list[ProbeClip] | None = None
 
     def kept(self, stage: str) -> Path:
@@ -123,14 +127,14 @@ class Run:
 
     @cached_property
     def start(self) -> artefact.Artefact | None:
-        """What the first stage goes on from: nothing for `ttt`, its last teacher or student for
-        a baseline, whose parameters are the same.
+        """What the first stage goes on from: nothing for `ttt` (but for an `origin`), its last
+        teacher or student for a baseline, whose parameters are the same.
 
         Raises:
             FileNotFoundError: a baseline, and no artefact of `ttt`, or one of an earlier stage.
         """
         if self.arm == 'ttt':
-            return None
+            return self.origin.world_model if self.origin else None
         path, wanted = self.artefacts / 'ttt.pt', self.recipe.goes_on_from
         found = artefact.load(path)
         if (stage := found.meta['stage']) not in wanted:
@@ -179,6 +183,11 @@ class Run:
             'clip_frames': clip_frames,
             'seed': self.recipe.seed,
         }
+        if self.origin:
+            self.origin.tokenizer.load_into(autoencoder)
+            made_of['from'] = weights_digest(autoencoder)
+            if not self.origin.train_tokenizer:  # it is what it is, whatever it will see
+                made_of = {'from': made_of['from']}
         why = f'{path}: no such artefact'
         if path.exists():
             kept = artefact.load(path)
@@ -190,17 +199,31 @@ class Run:
             raise FileNotFoundError(
                 f'{why}; the baseline {self.arm!r} shares the tokenizer of `ttt`: train that first'
             )
+        if self.origin and not self.origin.train_tokenizer:
+            console.print('tokenizer: taken from', self.origin.folder)
+            artefact.save(path, autoencoder, model, self.meta('tokenizer', made_of=made_of))
+            return autoencoder.eval().requires_grad_(False)
         console.print('tokenizer starts:', why)
         seeds = range(self.world.clips) or range(
             TOKENIZER_SEED, TOKENIZER_SEED + -(-stage.frames // max(1, clip_frames))
         )
-        with render_pool(self.workers) as pool:
-            clips = pool.map(self.world.practice, seeds, repeat(clip_frames))
-            images = np.concatenate([clip.images_THWC for clip in clips])
+        if self.world.clips:  # at hand: nothing is rendered
+            images = np.concatenate([self.world.practice(s, 0).images_THWC for s in seeds])
+        else:
+            with render_pool(self.workers) as pool:
+                clips = pool.map(self.world.practice, seeds, repeat(clip_frames))
+                images = np.concatenate([clip.images_THWC for clip in clips])
         # Unseen where clips are endless; of a folder of bags it is one of the training clips.
         check = self.world.practice(PROBE_SEED, clip_frames).images_THWC
         started = time.monotonic()
-        autoencoder = train_tokenizer(model, images, stage, work=self.work, seed=self.recipe.seed)
+        autoencoder = train_tokenizer(
+            model,
+            images,
+            stage,
+            work=self.work,
+            seed=self.recipe.seed,
+            start=autoencoder if self.origin else None,
+        )
         figures = {
             'psnr_db': round(reconstruction_psnr_db(autoencoder, check), 2),
             'seconds': round(time.monotonic() - started),
@@ -299,8 +322,10 @@ class Run:
         autoencoder = self.tokenizer()
         torch.manual_seed(recipe.seed)
         model = LatentWorldModel(recipe.model)
-        if self.start:
+        if self.start and not self.origin:
             self.start.load_into(model)
+        elif self.start and (left := take(self.start, model)):
+            console.print('not taken over, begun afresh:', '; '.join(left))
         plan = self.stages(autoencoder)
         done = self._resume(plan, model)
         for position, stage in list(enumerate(recipe.stages))[done:]:

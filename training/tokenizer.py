@@ -22,18 +22,26 @@ from wm_ros.preprocess import to_image, to_model
 
 
 def train_tokenizer(
-    config: ModelConfig, images_BHWC: np.ndarray, stage: TokenizerStage, *, work: Path, seed: int
+    config: ModelConfig,
+    images_BHWC: np.ndarray,
+    stage: TokenizerStage,
+    *,
+    work: Path,
+    seed: int,
+    start: Autoencoder | None = None,
 ) -> Autoencoder:
-    """Train on uint8 frames and return the averaged autoencoder with standardised latents.
+    """Train on uint8 frames and return the averaged autoencoder with standardised latents; from
+    the weights of `start` where there is one.
 
     The error of a pixel counts more the further the frame is from the mean picture there
     (`salience`): what moves and what is revealed is small, and it is what the world model is
     asked about.
     """
     torch.manual_seed(seed)
-    autoencoder = Autoencoder(config).to(
-        memory_format=torch.channels_last
-    )  # a fifth faster in bf16
+    autoencoder = Autoencoder(config)
+    if start is not None:
+        autoencoder.load_state_dict(start.state_dict())
+    autoencoder = autoencoder.to(memory_format=torch.channels_last)  # a fifth faster in bf16
     sample = np.random.default_rng(seed).choice(
         len(images_BHWC), min(2000, len(images_BHWC)), replace=False
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wm_ros import cli_contract, cli_degrade, cli_lerobot, cli_play, cli_replay
+from wm_ros import cli_contract, cli_degrade, cli_lerobot, cli_play, cli_replay, cli_train
 
 if TYPE_CHECKING:
     from wm_ros.bag import Recovery
@@ -282,12 +282,24 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         ('replay',),
-        'evaluate a package on a bag: metrics, report, film',
+        'evaluate a package on bags: metrics, report, film',
         cli_replay.arguments,
         cli_replay.run,
     ),
     Command(('inspect',), 'show and check a model package', _inspect_arguments, _inspect),
     Command(('play',), 'publish a bag as a robot would', cli_play.arguments, cli_play.run),
+    Command(
+        ('train',),
+        "train a package on a robot's bags, judge it on others",
+        cli_train.train_arguments,
+        cli_train.train,
+    ),
+    Command(
+        ('fine-tune',),
+        'the same from finished weights',
+        cli_train.fine_tune_arguments,
+        cli_train.fine_tune,
+    ),
     Command(('sim',), 'play a simulated episode into a bag', _sim_arguments, _sim),
 )
 

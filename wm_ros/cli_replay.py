@@ -10,7 +10,7 @@ from pathlib import Path
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add('bag', type=Path, help='bag folder, .mcap, .db3 or ROS 1 .bag')
+    add('bags', nargs='+', type=Path, metavar='bag', help='bag folder, .mcap, .db3 or ROS 1 .bag')
     add('--package', required=True, help='model package, by name or folder')
     add('--contract', default='', help="of the bag, by name or file (default: the package's own)")
     add('--out', type=Path, default=Path('out/replay'), help='folder (default out/replay)')
@@ -35,7 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Replay; conditions are read first, so that a mistyped one costs no minutes."""
+    """Replay; conditions are read first, so that a mistyped one costs no minutes. Several bags get
+    a folder each, and a page over all of them.
+    """
     from wm_ros.evaluation import replay_run
     from wm_ros.evaluation.fail_if import parse
 
@@ -44,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     if options.seed < 0:
         raise ValueError(f'--seed {options.seed}: expected 0 or more')
     order = replay_run.Order(
-        options.bag,
+        options.bags[0],
         options.package,
         options.compare,
         options.contract,
@@ -55,4 +57,9 @@ def run(options: argparse.Namespace) -> int:
         shlex.join(['wm', *options.words]),
         options.baseline,
     )
-    return replay_run.run(order, options.out)
+    if len(options.bags) == 1:
+        return replay_run.run(order, options.out)
+    from wm_ros.bag.episodes import by_name
+    from wm_ros.evaluation.replay_several import run_several
+
+    return run_several(order, by_name(options.bags), options.out)

@@ -18,6 +18,7 @@ from models.world_model import LatentWorldModel
 from training import main
 from training.compare import compare, samplers
 from training.optimise import Schedule, average_into, optimise, running_state
+from training.own_robot import practice_bags
 from training.recipes import (
     BASELINE_STEPS,
     TABLETOP,
@@ -29,6 +30,7 @@ from training.recipes import (
 )
 from training.run import Run
 from training.shards import Shards, write_shards
+from wm_ros.bag import BagError
 from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
 from wm_ros.manifest import PackageError
@@ -515,7 +517,7 @@ def test_bags_that_are_held_out_are_those_that_were_named(
     (tmp_path / 'LICENSE').touch()
 
     def left(hold_out: str | None) -> list[str]:
-        return [path.name for path in main.practice_bags(tmp_path, hold_out)]
+        return [path.name for path in practice_bags([tmp_path], hold_out)]
 
     assert left(None) == left('') == names  # a user's own folder of that name is learned from
     assert left('other') == names[:2]
@@ -525,8 +527,8 @@ def test_bags_that_are_held_out_are_those_that_were_named(
             left(typed)
     with pytest.raises(FileNotFoundError, match='no bag folders to train on'):
         left(','.join(names))
-    with pytest.raises(FileNotFoundError, match='no such folder of bags'):
-        main.practice_bags(tmp_path / 'LICENSE', None)
+    with pytest.raises(BagError, match='LICENSE: not a bag; expected a folder'):
+        practice_bags([tmp_path / 'LICENSE'], None)
     monkeypatch.setenv('WM_ROS_G1_BOTTLE', str(tmp_path))
     assert left(None) == names[1:]
 

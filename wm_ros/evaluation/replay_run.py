@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from wm_ros.bag import BagError, bag_info, iter_steps
 from wm_ros.contract import StreamContract, find_contract
 from wm_ros.datatypes import Step
 from wm_ros.evaluation import machine, replay_result
-from wm_ros.evaluation.fail_if import Condition, ConditionError, judge
+from wm_ros.evaluation.fail_if import Condition, ConditionError, Judgement, judge
 from wm_ros.evaluation.pictures import Video
 from wm_ros.evaluation.replay import Replay
 from wm_ros.evaluation.replay_baseline import load_baseline, with_baseline
@@ -30,9 +30,10 @@ from wm_ros.evaluation.replay_contender import Contender
 from wm_ros.evaluation.replay_faults import faults_of
 from wm_ros.evaluation.replay_film import Film, stride_of
 from wm_ros.evaluation.replay_hooks import installed
+from wm_ros.evaluation.replay_lines import summary
+from wm_ros.evaluation.replay_moments import Strip
 from wm_ros.evaluation.replay_page import FILM, write_page
 from wm_ros.evaluation.replay_result import Origin
-from wm_ros.evaluation.replay_lines import summary
 from wm_ros.evaluation.replay_tally import BASELINE, MODEL, SECOND
 from wm_ros.model_package import ModelPackage, find_package
 from wm_ros.world_model import WorldModel
@@ -70,16 +71,40 @@ class Order:
     baseline: Path | None = None
 
 
+@dataclass(frozen=True)
+class Done:
+    """What came of a replay.
+
+    Attributes:
+        metrics: content of `metrics.json`.
+        judgements: what came of the conditions.
+        strips: pictures of chosen futures, by what they show.
+    """
+
+    metrics: dict[str, Any]
+    judgements: tuple[Judgement, ...]
+    strips: Mapping[str, Strip]
+
+    @property
+    def code(self) -> int:
+        """0; 1 where the bag could be read in part only; 2 where a condition holds."""
+        if self.metrics['error'] is not None:
+            return INCOMPLETE
+        return FAILED if any(judgement.failed for judgement in self.judgements) else DONE
+
+
 def run(order: Order, out: Path, *, console: Console | None = None) -> int:
+    """Replay, write the files, print where they are; return `Done.code`. See `perform`."""
+    return perform(order, out, console=console).code
+
+
+def perform(order: Order, out: Path, *, console: Console | None = None) -> Done:
     """Replay, write the files, print where they are and what came of the conditions.
 
     Args:
         order: what to do.
         out: folder, made if missing.
         console: to print to.
-
-    Returns:
-        0; 1 where the bag could be read in part only; 2 where a condition holds.
 
     Raises:
         BagError: nothing of the bag can be used, or its list of faults cannot be read.
@@ -120,9 +145,7 @@ def run(order: Order, out: Path, *, console: Console | None = None) -> int:
     write_page(out / REPORT, replay, metrics, timing, judgements, bool(video.count), earlier)
     for line in summary(both, timing, judgements, out / REPORT, out / METRICS):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if error is not None:
-        return INCOMPLETE
-    return FAILED if any(judgement.failed for judgement in judgements) else DONE
+    return Done(metrics, tuple(judgements), replay.moments.chosen())
 
 
 def _require_named(order: Order) -> None:

@@ -1,0 +1,191 @@
+"""`wm train` and `wm fine-tune`: from a robot's bags to a package, and a report on bags that were
+kept apart.
+
+In: the command line. Out: `<out>/packages/<name>` and `<out>/report/`. Training itself needs the
+repository and PyTorch: it runs there as a process of its own, and is never imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wm_ros import share
+
+if TYPE_CHECKING:
+    from wm_ros.contract import StreamContract
+
+NEEDED = ('torch', 'onnx', 'onnxscript')
+INTERRUPTED = 130
+
+
+def train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `wm train`."""
+    _arguments(parser, Path('out/train'))
+
+
+def fine_tune_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `wm fine-tune`."""
+    add = parser.add_argument
+    add(
+        '--from',
+        dest='origin',
+        required=True,
+        metavar='NAME',
+        help="what to go on from: tabletop_small, or a folder of artefacts such as wm train's "
+        'OUT/artefacts/NAME',
+    )
+    add('--tokenizer-only', action='store_true', help='train the world model from nothing')
+    add('--train-tokenizer', action='store_true', help='train the tokenizer on, too')
+    _arguments(parser, Path('out/fine_tune'))
+
+
+def _arguments(parser: argparse.ArgumentParser, out: Path) -> None:
+    add = parser.add_argument
+    add('bags', nargs='+', type=Path, metavar='bag', help='of one robot; folders of bags, too')
+    add('--contract', required=True, help='contract, by name or file (wm contract init)')
+    add('--out', type=Path, default=out, help=f'folder (default {out})')
+    add(
+        '--hold-out',
+        metavar='NAMES',
+        help='bags kept apart for the report: names, comma separated, or how many (default: a '
+        'fifth, evenly spread)',
+    )
+    add('--name', default='', help="of the package (default: the contract's)")
+    add('--effort', type=float, default=1.0, metavar='F', help='times the steps of the recipe')
+    add('--fresh', action='store_true', help='start from nothing, not where it was cut off')
+    add('--threads', type=int, help="of PyTorch (default: PyTorch's own choice)")
+    add('--backend', default='auto', help='engine of the report (default auto)')
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train from nothing. See `_run`."""
+    return _run(options, 'real', [])
+
+
+def fine_tune(options: argparse.Namespace) -> int:
+    """Train from finished weights. See `_run`."""
+    folder = Path(options.origin)
+    words = ['--from', str(folder.resolve()) if folder.is_dir() else options.origin]
+    words += ['--tokenizer-only'] * options.tokenizer_only
+    words += ['--train-tokenizer'] * options.train_tokenizer
+    return _run(options, 'fine-tune', words)
+
+
+def _run(options: argparse.Namespace, what: str, words: list[str]) -> int:
+    """Split the bags, train on some in a process of its own, report on the others.
+
+    Returns:
+        0; 1 where training failed or a held-out bag could not be read whole; 130 where training
+        was interrupted.
+
+    Raises:
+        ImportError: no repository or no PyTorch, and how to get them.
+        BagError, ContractError, ValueError: bags, contract or split that cannot be used.
+    """
+    from wm_ros.bag.episodes import find_episodes
+    from wm_ros.contract import StreamContract, find_contract
+    from wm_ros.evaluation.held_out import kept_split
+
+    _require_training(share.REPOSITORY)
+    _check(options)
+    contract_file = find_contract(options.contract).resolve()
+    contract = StreamContract.load(contract_file)
+    name, out = options.name or contract.name, options.out.resolve()
+    bags = find_episodes(options.bags)
+    _require_topics(bags, contract)
+    split = kept_split(out / name, list(bags), options.hold_out, options.fresh)
+    print(split, flush=True)
+    command = [sys.executable, '-m', 'training.main', what, *words]
+    command += ['--contract', str(contract_file), '--work', str(out), '--name', name]
+    command += ['--effort', f'{options.effort:g}', '--hold-out', '']
+    command += ['--threads', str(options.threads)] if options.threads else []
+    command += ['--fresh'] * options.fresh
+    command += ['--command', shlex.join(['wm', *options.words])]
+    command += ['--bags', *(str(bags[bag]) for bag in split.practice)]
+    try:
+        code = run_training(command)
+    except KeyboardInterrupt:
+        print('interrupted: the same command goes on from the last minute', file=sys.stderr)
+        return INTERRUPTED
+    if code:
+        print(f'wm: error: training ended with status {code}, see above', file=sys.stderr)
+        return 1
+    held_out = {bag: bags[bag] for bag in split.held_out}
+    return _report(options, held_out, out / 'packages' / name, out / 'report')
+
+
+def run_training(command: list[str]) -> int:
+    """Run training in the repository and return its exit status."""
+    return subprocess.run(command, cwd=share.REPOSITORY, check=False).returncode
+
+
+def _report(
+    options: argparse.Namespace, bags: Mapping[str, Path], package: Path, out: Path
+) -> int:
+    """Replay the held-out bags with the new package."""
+    if not bags:
+        print('no report: no bag was held out, and one that was learnt from proves nothing')
+        return 0
+    from wm_ros.evaluation.replay_run import Order
+    from wm_ros.evaluation.replay_several import run_several
+
+    command = shlex.join(['wm', *options.words])
+    first = next(iter(bags.values()))
+    order = Order(first, str(package), backend=options.backend, command=command)
+    return run_several(order, bags, out)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if not re.fullmatch(r'[A-Za-z0-9_.-]*', options.name) or options.name.startswith('.'):
+        raise ValueError(f'--name {options.name}: expected letters, digits and _ . -')
+    if options.threads is not None and options.threads < 1:
+        raise ValueError(f'--threads {options.threads}: expected 1 or more')
+    if not 0 < options.effort < float('inf'):
+        raise ValueError(f'--effort {options.effort:g}: expected above 0')
+
+
+def _require_topics(bags: Mapping[str, Path], contract: StreamContract) -> None:
+    """Open every bag once: a bag that is damaged or of another robot is refused before hours have
+    gone by.
+    """
+    from wm_ros.bag import BagError, bag_info
+
+    for path in bags.values():
+        held = {topic.name: topic.messages for topic in bag_info(path).topics}
+        wanted = {camera.topic for camera in contract.cameras}
+        wanted |= {source.topic for source in contract.actions}
+        if missing := sorted(topic for topic in wanted if not held.get(topic)):
+            raise BagError(
+                f'bag {path} has no messages of {", ".join(missing)}, which contract '
+                f'{contract.name} names; it holds {_listed(held)}'
+            )
+
+
+def _listed(topics: Iterable[str]) -> str:
+    return ', '.join(sorted(topics)) or 'nothing'
+
+
+def _require_training(repository: Path) -> None:
+    """Say what is missing where training cannot run here.
+
+    Raises:
+        ImportError: no repository, or no PyTorch in this Python.
+    """
+    if not (repository / 'training' / 'main.py').is_file():
+        raise ImportError(
+            'training needs a clone of the repository, which has training/ and export/; this '
+            f'wm_ros is installed in {repository}. In a clone: make setup-train, then .venv/bin/wm'
+        )
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise ImportError(
+            f'training needs {", ".join(missing)}, which this Python lacks: make setup-train in '
+            f'{repository}, then .venv/bin/wm there'
+        )

@@ -1,0 +1,131 @@
+"""Several bags through one package: a folder for each, and `index.html` and `summary.json` over
+all of them.
+
+In: an order and bags. Out: files, lines on the console. A bag that cannot be used does not cost
+the others theirs: it is named in the summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from wm_ros.bag import BagError
+from wm_ros.evaluation import pictures, replay_result, replay_run
+from wm_ros.evaluation.fail_if import judge
+from wm_ros.evaluation.replay_run import DONE, FAILED, INCOMPLETE, REPORT, Order
+from wm_ros.evaluation.replay_strips import future_sheet
+from wm_ros.evaluation.replay_summary import Verdict, pool, verdicts
+from wm_ros.evaluation.replay_summary_page import BagPart, write_summary_page
+
+SUMMARY, INDEX = 'summary.json', 'index.html'
+FORMAT = 1
+SHOWN = ('typical', 'most in motion (1)', 'worst (1)')  # of each bag
+
+
+@dataclass(frozen=True)
+class _Replayed:
+    """One bag: what came of it, or why nothing did."""
+
+    name: str
+    done: replay_run.Done | None
+    error: str | None
+
+    @property
+    def steps(self) -> int:
+        return self.done.metrics['steps'] if self.done else 0
+
+
+def run_several(
+    order: Order, bags: Mapping[str, Path], out: Path, *, console: Console | None = None
+) -> int:
+    """Replay every bag and gather what came of them.
+
+    Args:
+        order: as for one bag; its `bag` is not used, its conditions are judged on all bags
+            together.
+        bags: name -> bag; the folder of a bag in `out` has its name.
+        out: folder, made if missing.
+        console: to print to.
+
+    Returns:
+        0; 1 where a bag could not be read, or in part only; 2 where a condition holds.
+
+    Raises:
+        BagError: none of the bags can be used.
+        PackageError, EngineUnavailable, ContractError, OSError: as `replay_run.perform`.
+    """
+    console = console or Console()
+    found = []
+    for number, (name, bag) in enumerate(bags.items(), 1):
+        _print(console, f'bag {number} of {len(bags)}: {name}')
+        found.append(_replay(replace(order, bag=bag, conditions=()), name, out / name, console))
+    metrics = [one.done.metrics for one in found if one.done]
+    if not metrics:
+        raise BagError('; '.join(str(one.error) for one in found))
+    pooled = pool(metrics)
+    told = verdicts(pooled)
+    judgements = [judge(condition, pooled) for condition in order.conditions]
+    packages = metrics[0]['packages']
+    title = f'{packages["model"]["name"]} over {len(bags)} bags'
+    summary = _summary(found, packages, pooled, told)
+    (out / SUMMARY).write_text(replay_result.text(summary))
+    write_summary_page(out / INDEX, title, pooled, told, judgements, [_part(one) for one in found])
+    for line in (*map(str, told), *map(str, judgements), f'look at {out / INDEX}'):
+        _print(console, line)
+    if any(one.error for one in found):
+        return INCOMPLETE
+    return FAILED if any(judgement.failed for judgement in judgements) else DONE
+
+
+def _replay(order: Order, name: str, out: Path, console: Console) -> _Replayed:
+    try:
+        done = replay_run.perform(order, out, console=console)
+    except BagError as error:
+        _print(console, f'not used: {error}')
+        return _Replayed(name, None, str(error))
+    return _Replayed(name, done, done.metrics['error'])
+
+
+def _summary(
+    found: Sequence[_Replayed],
+    packages: Mapping[str, Any],
+    pooled: Mapping[str, Any],
+    told: Sequence[Verdict],
+) -> dict[str, Any]:
+    """Return the content of `summary.json`: no time of day and no duration."""
+    return {
+        'format': FORMAT,
+        'complete': not any(one.error for one in found),
+        'packages': {
+            who: {key: one[key] for key in ('name', 'sha256', 'engine')}
+            for who, one in packages.items()
+        },
+        'bags': [{'name': one.name, 'steps': one.steps, 'error': one.error} for one in found],
+        'verdicts': [
+            {'question': one.question, 'holds': one.holds, 'detail': one.detail} for one in told
+        ],
+        'pooled': pooled,
+    }
+
+
+def _part(one: _Replayed) -> BagPart:
+    if one.done is None:
+        return BagPart(one.name, '', f'not used: {one.error}', {})
+    note = f'{one.steps} steps, {one.done.metrics["by_horizon"]["anchors"]} futures'
+    if one.error:
+        note += f'; not complete: {one.error}'
+    strips = {
+        title: pictures.png(future_sheet(strip))
+        for title, strip in one.done.strips.items()
+        if title in SHOWN
+    }
+    return BagPart(one.name, f'{one.name}/{REPORT}', note, strips)
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
