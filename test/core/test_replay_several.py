@@ -31,7 +31,7 @@ def figures(count: int, changed: int, level: float) -> dict[str, Any]:
         return {'model': dict.fromkeys(places, model), 'copy_last': dict.fromkeys(places, copy)}
 
     one_step = {'model': level, 'copy_last': 20.0}
-    names = ('psnr', 'psnr_whole', 'ssim', 'sharpness', 'motion', 'drift')
+    names = ('psnr', 'psnr_whole', 'ssim', 'ssim_whole', 'sharpness', 'motion', 'drift')
     empty = {'cells': 0}
     cells = {'cells': count, 'model': level, 'copy_last': None}
     return {
@@ -46,14 +46,17 @@ def figures(count: int, changed: int, level: float) -> dict[str, Any]:
             'psnr': rows(level, 20.0),
             'psnr_whole': rows(level, 20.0),
             'ssim': rows(0.9, 0.8, MARKS),
+            'ssim_whole': rows(0.9, 0.8, MARKS),
             'perceptual': rows(level / 100, 0.5, MARKS),
+            'perceptual_whole': rows(level / 100, 0.5, MARKS),
             'delta_hold': {'model': dict.fromkeys(FRAMES, level - 20)},
             'delta_shifted': {'model': dict.fromkeys(FRAMES, level - 20)},
         },
         'free_running': {
             'counts': {'5s': 1, '10s': 0},
-            **{n: rows(level, 20.0, ('5s',)) for n in ('psnr', 'psnr_whole', 'ssim')},
-            'perceptual': {},
+            'changed_counts': {'5s': 5, '10s': 0},
+            **{n: rows(level, 20.0, ('5s',)) for n in ('psnr', 'psnr_whole')},
+            **{key: {} for key in ('ssim', 'ssim_whole', 'perceptual', 'perceptual_whole')},
         },
         'by_lag': {kind: {n: cells if n == NAMES[0] else empty for n in NAMES} for kind in KINDS},
     }
@@ -66,10 +69,12 @@ def test_means_are_weighted_by_what_they_were_made_of() -> None:
     assert (horizons['anchors'], horizons['counts']['7']) == (40, 40)
     assert horizons['psnr']['model']['7'] == horizons['delta_hold']['model']['7'] + 20 == 25.0
     assert horizons['psnr_whole']['model']['7'] == 23.0  # of all futures, not of changed ones
-    assert horizons['perceptual']['model']['10'] == 0.23
+    assert horizons['perceptual']['model']['10'] == 0.25
+    assert horizons['perceptual_whole']['model']['10'] == 0.23
     assert horizons['perceptual']['copy_last'] == dict.fromkeys(MARKS, 0.5)
     assert pooled['one_step']['psnr']['model'] == 25.0
-    assert pooled['one_step']['ssim']['model'] == 23.0
+    assert pooled['one_step']['ssim']['model'] == 25.0
+    assert pooled['one_step']['ssim_whole']['model'] == 23.0
     assert pooled['free_running']['psnr']['model'] == {'5s': 24.0, '10s': None}
     bucket = pooled['by_lag']['distinct'][NAMES[0]]
     error = 0.75 * 10**-2.2 + 0.25 * 10**-2.6

@@ -21,7 +21,7 @@ from wm_ros.evaluation.replay_one_step import METRICS as ONE_STEP
 from wm_ros.evaluation.replay_tally import COPY_LAST, MODEL, Tally, rounded
 
 FROM = 5  # frames ahead from which a model is asked to be better than a copy
-CHANGED = ('psnr', 'delta_hold', 'delta_shifted')  # counted where something changed
+CHANGED = ('psnr', 'ssim', 'perceptual', 'delta_hold', 'delta_shifted')  # on what changed
 Place = tuple[str, float | None]  # frames ahead, and a gain there
 
 
@@ -64,7 +64,7 @@ def verdicts(pooled: Mapping[str, Any]) -> list[Verdict]:
             'dB',
         ),
         _verdict(
-            f'beats copy-last from {FROM} frames on, perceptual distance',
+            f'beats copy-last from {FROM} frames on, perceptual distance of the same',
             _gains(horizons['perceptual'], marks, -1),
             'less',
         ),
@@ -111,7 +111,7 @@ def _one_step(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     pooled = _Pool()
     for one in found:
         for metric in ONE_STEP:
-            weight = one['changed_frames' if metric == 'psnr' else 'frames']
+            weight = one['changed_frames' if metric in CHANGED else 'frames']
             rows = {who: {'': mean} for who, mean in one[metric].items()}
             pooled.add(metric, rows, {'': weight})
     tables = {metric: pooled.tally.table(metric, ['']) for metric in ONE_STEP}
@@ -147,9 +147,12 @@ def _free_running(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     places = list(dict.fromkeys(place for one in found for place in one['counts']))
     for one in found:
         for metric in BY_SECONDS:
-            pooled.add(metric, one[metric], one['counts'])
+            pooled.add(metric, one[metric], one[_counted_by(metric)])
     tables = {metric: pooled.tally.table(metric, places) for metric in BY_SECONDS}
-    return {'counts': _sums([one['counts'] for one in found], places), **tables}
+    counts = {
+        name: _sums([one[name] for one in found], places) for name in ('counts', 'changed_counts')
+    }
+    return {**counts, **tables}
 
 
 def _by_lag(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
