@@ -81,11 +81,14 @@ def test_a_bag_with_faults_says_so_and_is_compared(
     drop, twice = found['faults']['faults']
     dropped = drop['done']['dropped']['/camera/image_raw']
     assert (drop['fault'], drop['share'], twice['fault']) == ('drop_frames', 0.1, 'duplicate')
-    assert found['counts']['frame.missing'] == dropped > 0
+    missing, at_the_ends = found['counts']['frame.missing'], 120 - found['steps']
+    assert missing == dropped - at_the_ends > 0, 'one lost at an end leaves no gap'
+    doubled = twice['done']['doubled']['/camera/image_raw']
+    assert found['counts']['frame.duplicate_stamp'] == doubled > 0
     assert 'indices' not in json.dumps(found['faults'])
     page = (out / 'report.html').read_text()
     assert f'/camera/image_raw: {dropped} dropped' in page and 'share 0.1' in page
-    row = f'<td>frame.missing</td><td class=number>{dropped}</td><td class=number>0</td>'
+    row = f'<td>frame.missing</td><td class=number>{missing}</td><td class=number>0</td>'
     assert row in page, 'beside the baseline, which had none'
     assert 'faults put into the bag: drop_frames, duplicate' in capsys.readouterr().out
     (inner,) = bad.glob('*.mcap')

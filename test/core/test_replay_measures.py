@@ -179,20 +179,26 @@ def test_free_runs_are_spread_and_leave_room_for_a_mark() -> None:
     assert choose_anchors(172, 25.0) == [43, 44]
 
 
-def test_free_runs_imagine_with_true_commands_and_end_at_a_gap(
+def test_free_runs_imagine_with_true_commands_and_pass_missing_frames(
     tmp_path: Path, model: WorldModel
 ) -> None:
     replay = made(model, 330)
     replay.free._due[:] = [90, 140]
-    taken = steps(tmp_path, 330, missing=(300,))
+    taken = steps(tmp_path, 330, missing=(100, 217, 265))
     run(replay, taken)
     first, second = replay.free.runs
-    assert (first.number, first.length, second.number, second.length) == (90, 209, 140, 159)
+    assert (first.number, first.length, second.number, second.length) == (90, 239, 140, 189)
     results = replay.marks.results(replay.free)
-    assert results['counts'] == {'5s': 2, '10s': 0, '30s': 0, '60s': 0}
+    # 217 is a neighbour of the first run's mark; 265 is the second's mark itself.
+    assert results['counts'] == {'5s': 1, '10s': 0, '30s': 0, '60s': 0}
+    errors = [
+        metrics.psnr(taken[90].frame.image_HWC, taken[n].frame.image_HWC) for n in range(213, 217)
+    ]
+    found = results['psnr_whole']['copy_last']['5s']
+    assert found == pytest.approx(np.mean(errors), abs=1e-4)
     np.testing.assert_array_equal(first.truths[125], taken[215].frame.image_HWC)
     np.testing.assert_array_equal(first.actions_TA[7], taken[97].action_A)
-    (strip, _) = replay.marks.strips
+    (strip,) = replay.marks.strips
     noise = _free_noise(model, 90, 127)
     actions_BTA = np.stack([step.action_A for step in taken[90:217]])[None]
     rollout = model.imagine(first.memories['model'], actions_BTA, noise)

@@ -10,7 +10,7 @@ from replay_bags import contract, square
 
 from wm_ros.contract import StreamContract
 from wm_ros.datatypes import Frame, ImageArray, Step
-from wm_ros.evaluation import metrics
+from wm_ros.evaluation import metrics, replay_tables
 from wm_ros.evaluation import replay_pixels as pixels
 from wm_ros.evaluation.replay_free import FreeRuns
 from wm_ros.evaluation.replay_futures import HORIZON, TRUE, Future
@@ -98,6 +98,8 @@ def test_what_no_camera_shows_counts_in_no_future() -> None:
     left = found[0]['psnr_by_camera']['left']
     last, shown, truth = (pictures(n)[1] for n in (ANCHOR, 109, ANCHOR + 10))
     mask_HW = metrics.changed_mask(last, truth)
+    table = replay_tables.by_camera({'by_horizon': found[0]})
+    assert 'left, model</td>' in table and f'{left["model"]["10"]:.2f}' in table
     assert left['model']['10'] == pytest.approx(metrics.psnr(shown, truth, mask_HW), abs=1e-4)
 
 

@@ -38,7 +38,8 @@ def faults_of(bag: Path) -> dict[str, Any] | None:
 
 def settings_text(fault: Mapping[str, Any]) -> str:
     """Return a fault's settings in words, such as `share 0.05, length 8`."""
-    plain = {name: value for name, value in fault.items() if name not in ('fault', 'done')}
+    named = ('fault', 'role', 'done')  # the fault's name says whom it befell
+    plain = {name: value for name, value in fault.items() if name not in named}
     return ', '.join(f'{name} {value}' for name, value in plain.items())
 
 

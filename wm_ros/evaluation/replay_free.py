@@ -56,7 +56,7 @@ class Run:
         memories: contender -> memory at the anchor.
         actions_TA: true commands, filled up to `length`.
         truths: frames ahead -> what the camera saw, near marks only.
-        length: frames that followed without a gap or a reset.
+        length: steps that followed without a reset, with a frame or without.
     """
 
     number: int
@@ -67,8 +67,12 @@ class Run:
     length: int = 0
 
     def marks(self, marks: Mapping[str, int]) -> dict[str, int]:
-        """Return the marks that are scored: those with all their neighbours."""
-        return {name: at for name, at in marks.items() if at + NEIGHBOURS <= self.length}
+        """Return the marks that are scored: those that the bag reaches with a frame there."""
+        return {
+            name: at
+            for name, at in marks.items()
+            if at + NEIGHBOURS <= self.length and at in self.truths
+        }
 
 
 class FreeRuns:
@@ -104,7 +108,7 @@ class FreeRuns:
             moment: the newest step.
             memories: contender -> memory after it; without those that are not finite.
         """
-        if moment.step.reset is not None or moment.image_HWC is None:
+        if moment.step.reset is not None:
             self._open.clear()
         for run in self._open:
             self._follow(run, moment)

@@ -110,4 +110,7 @@ class Marks:
 
 
 def _shown(run: Run, ahead: int, who: str, pictures: Pictures) -> ImageArray | None:
+    """Return what a contender shows; None where it or the camera has nothing."""
+    if ahead not in run.truths:
+        return None
     return run.last_HWC if who == COPY_LAST else pictures[who].get((run.number, ahead))

@@ -100,7 +100,6 @@ def _grid(
         axis.grid(alpha=0.3)
     for axis in axes[len(wanted) :]:
         axis.set_axis_off()
-    figure.tight_layout()
     _legend(figure, figure.axes)
     return pictures.figure_png(figure)
 
@@ -125,6 +124,7 @@ def _look(who: str) -> dict[str, Any]:
 
 def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """Draw one legend above all axes, where it hides no curve."""
+    figure.tight_layout()
     lines = {
         label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels())
     }
