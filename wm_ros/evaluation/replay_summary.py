@@ -66,7 +66,7 @@ def verdicts(pooled: Mapping[str, Any]) -> list[Verdict]:
         _verdict(
             f'beats copy-last from {FROM} frames on, perceptual distance of the same',
             _gains(horizons['perceptual'], marks, -1),
-            'less',
+            'of distance',
         ),
         _verdict('true actions beat held ones', _row(horizons['delta_hold'], every), 'dB'),
         _verdict('true actions beat late ones', _row(horizons['delta_shifted'], every), 'dB'),
