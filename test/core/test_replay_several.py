@@ -118,7 +118,7 @@ def test_verdicts_say_what_holds_and_by_how_much() -> None:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(replay_run, 'installed', lambda size_px: replay_hooks.Hooks())
+    monkeypatch.setattr(replay_run, 'installed', lambda *_: replay_hooks.Hooks())
     monkeypatch.setattr(replay_run, 'write_page', lambda path, *_: path.write_text('page'))
     return write_toy_package(tmp_path / 'toy', contract()).path
 
