@@ -45,6 +45,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f'--frames {options.frames}: expected 1 or more')
     if options.seed < 0:
         raise ValueError(f'--seed {options.seed}: expected 0 or more')
+    if options.baseline and len(options.bags) > 1:
+        raise ValueError(f'--baseline stands beside one bag, found {len(options.bags)}')
     order = replay_run.Order(
         options.bags[0],
         options.package,

@@ -26,11 +26,11 @@ from wm_ros.evaluation.fail_if import Condition, ConditionError, Judgement, judg
 from wm_ros.evaluation.pictures import Video
 from wm_ros.evaluation.replay import Replay
 from wm_ros.evaluation.replay_baseline import load_baseline, with_baseline
+from wm_ros.evaluation.replay_closing import closing
 from wm_ros.evaluation.replay_contender import Contender
 from wm_ros.evaluation.replay_faults import faults_of
 from wm_ros.evaluation.replay_film import Film, stride_of
 from wm_ros.evaluation.replay_hooks import installed
-from wm_ros.evaluation.replay_lines import summary
 from wm_ros.evaluation.replay_moments import Strip
 from wm_ros.evaluation.replay_page import FILM, write_page
 from wm_ros.evaluation.replay_result import Origin
@@ -143,7 +143,7 @@ def perform(order: Order, out: Path, *, console: Console | None = None) -> Done:
     (out / METRICS).write_text(replay_result.text(metrics))
     (out / TIMING).write_text(replay_result.text(timing))
     write_page(out / REPORT, replay, metrics, timing, judgements, bool(video.count), earlier)
-    for line in summary(both, timing, judgements, out / REPORT, out / METRICS):
+    for line in closing(both, timing, judgements, out / REPORT, out / METRICS):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return Done(metrics, tuple(judgements), replay.moments.chosen())
 

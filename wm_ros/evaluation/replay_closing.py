@@ -14,7 +14,7 @@ from wm_ros.evaluation.replay_horizons import MARKS
 from wm_ros.evaluation.replay_tally import BASELINE, COPY_LAST
 
 
-def summary(
+def closing(
     metrics: Mapping[str, Any],
     timing: Mapping[str, Any],
     judgements: Sequence[Judgement],
