@@ -178,6 +178,16 @@ class Robot:
         """Send one frame with its command and return the prediction made from it."""
         return self.predicted(self.tick(image_HWC, values))
 
+    def first_step(self, image_HWC: Any = None) -> Any:
+        """Return the prediction made from the first frame of a node that begins afresh.
+
+        Where no command came before, a frame is refused whose own command comes later than it
+        waits, and the two topics race: the command goes ahead here.
+        """
+        self.send_command(self.stamp_ns + PERIOD_NS)
+        self.spin(0.5)
+        return self.step(image_HWC)
+
     def predicted(self, source_stamp_ns: int, horizon: int = 1) -> Any:
         """Return the prediction made from a frame, once it has arrived."""
 

@@ -383,7 +383,7 @@ def test_a_node_that_is_not_active_says_so(planner: Planner) -> None:
 def test_deactivation_answers_whatever_waits(planner: Planner) -> None:
     planner.change(Transition.TRANSITION_DEACTIVATE)  # the first call of a client takes its time
     planner.change(Transition.TRANSITION_ACTIVATE)
-    planner.robot.step(picture())
+    planner.robot.first_step(picture())
     planner.evaluate()
     waiting = [planner.ask(candidates(CANDIDATES, STEPS), draws=1) for _ in range(60)]
     dream = planner.dream(STEPS)
@@ -394,7 +394,7 @@ def test_deactivation_answers_whatever_waits(planner: Planner) -> None:
     codes = {future.result().error_code for future in waiting} | {result.error_code}
     assert codes <= {CODES.NONE, CODES.NOT_ACTIVE} and CODES.NOT_ACTIVE in codes
     planner.change(Transition.TRANSITION_ACTIVATE)
-    planner.robot.step(picture())
+    planner.robot.first_step(picture())
     assert planner.evaluate().success and planner.imagine().success
 
 
@@ -409,8 +409,7 @@ def test_a_node_that_is_configured_anew_serves_again(planner: Planner) -> None:
             planner.change(transition)
         robot = planner.robot
         robot.until(robot.camera.get_subscription_count, 'the node listens')
-        robot.spin(0.3)
-        robot.step(picture())
+        robot.first_step(picture())
         assert planner.evaluate().success
         robot.until(planner.dreams.server_is_ready, 'the imagine action')
         robot.spin(0.3)
@@ -440,7 +439,7 @@ def test_shutdown_answers_whatever_waits(planner: Planner) -> None:
     """The last one: the node is finalized then."""
     planner.change(Transition.TRANSITION_DEACTIVATE)  # the first call of a client takes its time
     planner.change(Transition.TRANSITION_ACTIVATE)
-    planner.robot.step(picture())
+    planner.robot.first_step(picture())
     dreamt = planner.dream(STEPS).get_result_async()
     waiting = [planner.ask(candidates(CANDIDATES, STEPS), draws=1) for _ in range(8)]
     planner.robot.until(waiting[0].done, 'the first answer: the others were taken in by then')
