@@ -26,7 +26,14 @@ from planner import (
     picture,
 )
 from robot import PERIOD_NS, Child, Robot
-from wm_ros_msgs.srv import DropState, EvaluateCandidates, ForkState, ResetMemory, SaveMemory
+from wm_ros_msgs.srv import (
+    DropState,
+    EvaluateCandidates,
+    ForkState,
+    ListStates,
+    ResetMemory,
+    SaveMemory,
+)
 
 from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes.objective_terms import action_limits, goal_image, smoothness
@@ -57,11 +64,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Planner, Ch
 
 @pytest.fixture
 def planner(pair: tuple[Planner, Child]) -> Planner:
-    """A planner whose robot has seen three frames since a reset."""
+    """A planner whose robot has seen three frames since a reset; nothing is kept."""
     planner, node = pair
     assert node.process.poll() is None, node.log.read_text()
     robot = planner.robot
     assert robot.call(ResetMemory, '/world_model/reset_memory', note='between tests').success
+    for kept in robot.call(ListStates, '/world_model/list_states').states:
+        assert robot.call(DropState, '/world_model/drop_state', state=kept.id).success
     for shade in (0, 10, 20):
         robot.step(picture(shade))
     return planner
@@ -251,6 +260,7 @@ def test_ten_thousand_queries_and_the_process_does_not_grow(
     assert set(codes) <= expected and codes[QueryCode.NONE] > QUERIES / 2, codes
     kept = Counter(QueryCode(future.result().error_code) for future in forks)
     assert set(kept) == {QueryCode.NONE, QueryCode.STATE_BUDGET}, 'the budget was reached'
+    assert kept[QueryCode.NONE] > 10, 'all of the budget was free'
     settled, last = np.median(rss[WARM // 100 : WARM // 100 + 10]), np.median(rss[-10:])
     assert last - settled <= MOST_MORE_BYTES, [value >> 10 for value in rss]
     values = robot.diagnosed(lambda v: v['kept_states'] == str(kept[QueryCode.NONE]))
