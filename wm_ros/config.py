@@ -324,8 +324,9 @@ class PlannerConfig:
     finalists: int = knob(7, 'candidates asked about again, under fresh noise', low=1, high=1024)
     final_draws: int = knob(4, 'noise draws per finalist', low=1, high=8)
     margin: float = knob(
-        0.1,
-        'share of the highest cost of holding still so far that acting must save',
+        0.05,
+        'share of the highest cost of holding still so far that acting must save; as much again '
+        'for every motion in a row that changed nothing',
         low=0.0,
         high=1.0,
     )

@@ -158,6 +158,19 @@ def test_near_the_goal_little_is_not_worth_a_motion() -> None:
         assert len(choice.actions_TA) == length
 
 
+@pytest.mark.parametrize(('failures', 'length'), [(0, FRAMES), (3, FRAMES), (4, 0)])
+def test_after_failures_in_a_row_a_motion_must_promise_more(failures: int, length: int) -> None:
+    """All there is can be saved: more than four fifths of it, not more than five."""
+    price, effort = Bowl(target=(0.9, 0.9)), replace(EFFORT, margin=0.2)
+    attempts, rng = Attempts(), np.random.default_rng(0)
+    for _ in range(failures):
+        attempts.look(1.62, effort.margin)  # what holding still costs here
+        attempts.last_P = np.full(A, -0.9, np.float32)  # far from what is good
+    choice = decide(price, Space(), Cem(A, 64), COMMAND_A, rng, effort, attempts)
+    assert choice.hold_cost == pytest.approx(1.62) and choice.cost < 0.02
+    assert len(choice.actions_TA) == length
+
+
 class Shy(Bowl):
     """Shows what is good in the second search only: every seed of the first sees a plain."""
 

@@ -123,7 +123,7 @@ def parse(arguments: list[str] | None) -> Bench:
     parser.add_argument('--demo', action='store_true', help='10 goals, one search')
     parser.add_argument('--goals', default='', help='other numbers of goals: free=4,push=4')
     parser.add_argument('--searches', default='', help='other searches: cem,mppi,random')
-    parser.add_argument('--first', type=int, default=200, help='number of the first goal')
+    parser.add_argument('--first', type=int, default=300, help='number of the first goal')
     parser.add_argument('--load-s', type=float, default=20.0, help='length of the load test')
     parser.add_argument('--planner', default='', help='its parameters: candidates=32,rounds=2')
     parser.add_argument('--fresh', action='store_true', help='forget what was finished earlier')

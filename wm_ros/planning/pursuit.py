@@ -92,6 +92,12 @@ class Attempts:
             self._failed.clear()
         self._hold_cost = hold_cost
 
+    def least(self, margin: float) -> float:
+        """Return what the next motion must save: the margin's share of the highest cost, and as
+        much again for every failure in a row. Where the model was wrong, its word counts less.
+        """
+        return margin * self.highest * (1 + len(self._failed))
+
     @property
     def warm_P(self) -> FloatArray | None:
         """Where a search may begin: at the last motion, unless it failed."""
@@ -116,7 +122,8 @@ class Effort:
         rounds: questions of the solver.
         finalists: candidates that are priced again, 1 or more.
         draws: noise draws in the search, and for the finalists.
-        margin: share of the highest cost of holding still so far that the winner must save.
+        margin: share of the highest cost of holding still so far that the winner must save; see
+            `Attempts.least`.
         searches: how many must find nothing before the robot holds still; a search is a throw of
             dice, and one that finds nothing says little.
     """
@@ -125,7 +132,7 @@ class Effort:
     finalists: int = 7
     search_draws: int = 1
     final_draws: int = 4
-    margin: float = 0.1
+    margin: float = 0.05
     searches: int = 2
 
 
@@ -192,7 +199,7 @@ def _search(
     finalists_KP = _distinct(np.concatenate(asked), np.concatenate(costs), effort.finalists)
     candidate_steps = sum(map(len, asked)) * space.frames
     actions_KTA, penalty_K = space.decode(finalists_KP, command_A), attempts.penalty(finalists_KP)
-    least = effort.margin * attempts.highest
+    least = attempts.least(effort.margin)
     choice, best = _settle(price, actions_KTA, command_A, rng, effort, penalty_K, least)
     return replace(
         choice,
