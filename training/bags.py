@@ -8,12 +8,14 @@ recall probes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.progress import track
 
+from training.augment import vary
 from training.fingerprint import digest
 from training.world import Clip, ProbeEpisode
 from wm_ros.bag import BagError, iter_steps
@@ -22,18 +24,27 @@ from wm_ros.contract import StreamContract
 from wm_ros.datatypes import Step
 
 SHORTEST_CLIP = 32
+VARIATION, VARIATION_SEED = 1.0, 41
 
 
 class BagWorld:
     """Recorded episodes of one robot.
 
+    Args:
+        contract, bags: what is read, and how.
+        image_size: side of a frame that the recipe expects, px.
+        variants: how often every clip is there once more, all of it seen in another way.
+
     Attributes:
+        clips: how many there are, variants included: the recorded ones come first.
         clip_names: the bag of every clip.
     """
 
     renderer = None
 
-    def __init__(self, contract: Path, bags: list[Path], image_size: int) -> None:
+    def __init__(
+        self, contract: Path, bags: list[Path], image_size: int, variants: int = 0
+    ) -> None:
         self.contract = StreamContract.load(contract)
         if self.contract.image_size != image_size:
             raise BagError(
@@ -42,7 +53,7 @@ class BagWorld:
             )
         self.action_width = self.contract.action_width
         self.image_size = image_size
-        self._made_of = {
+        self._made_of: dict[str, Any] = {
             'name': 'bags',
             'contract': digest(self.contract.to_dict()),
             'bytes': bytes_of({bag_name(bag): bag for bag in bags}),
@@ -53,8 +64,10 @@ class BagWorld:
             for clip in read_clips(bag, self.contract)
         ]
         self._clips = [clip for _, clip in named]
-        self.clip_names = [name for name, _ in named]
-        self.clips = len(self._clips)
+        self.clip_names = [name for name, _ in named] * (1 + variants)
+        self.clips = len(self._clips) * (1 + variants)
+        if variants:
+            self._made_of['variants'] = [variants, VARIATION]
         if not self._clips:
             raise BagError(
                 f'no stretch of {SHORTEST_CLIP} frames or more in {", ".join(map(str, bags))}'
@@ -68,7 +81,11 @@ class BagWorld:
         """Return clip number `seed` (modulo their count), at most `frames` long where that is
         positive.
         """
-        clip = self._clips[seed % self.clips]
+        number = seed % self.clips
+        clip = self._clips[number % len(self._clips)]
+        if number >= len(self._clips):
+            seen = vary(np.random.default_rng([VARIATION_SEED, number]), VARIATION)
+            clip = replace(clip, images_THWC=seen.of_clip(clip.images_THWC))
         if 0 < frames < len(clip.images_THWC):
             return Clip(
                 clip.images_THWC[:frames], clip.actions_TA[:frames], clip.visible_TF[:frames]

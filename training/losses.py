@@ -11,7 +11,7 @@ Axes: B clips, T frames, R loss frames, rows = B * R, C H W latent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -70,6 +70,19 @@ def history(
     return (1 - sigma) * latents + sigma * noise, gate
 
 
+def shaken(actions_BTA: Tensor, level: float, generator: torch.Generator) -> Tensor:
+    """Return actions with an offset that lasts for the window, and half as much per frame.
+
+    A few episodes can be told apart by the last digit of a joint that hardly moves, and learnt by
+    heart; what a robot does with such a difference is nothing.
+    """
+    clips, _, width = actions_BTA.shape
+    offset_B1A = torch.randn(clips, 1, width, generator=generator)
+    return actions_BTA + level * (
+        offset_B1A + 0.5 * torch.randn(actions_BTA.shape, generator=generator)
+    )
+
+
 def draw_rows(
     model: LatentWorldModel,
     shards: Shards,
@@ -89,6 +102,8 @@ def draw_rows(
         skill_ahead=stage.skill_ahead,
         whole_share=stage.whole_share,
     )
+    if stage.action_noise:
+        batch = replace(batch, actions_BTA=shaken(batch.actions_BTA, stage.action_noise, generator))
     seen, gate = history(batch, stage.noisy_share, stage.noise_level, stage.dropped, generator)
     return rows_of(model, batch, seen, gate, generator, stage.depths)
 
@@ -170,9 +185,9 @@ def flow_loss(
 ) -> Tensor:
     """|v(x_t, t) - (eps - x_0)|^2, mean over rows and cells, cells that change weighted up.
 
-    What moves and what is revealed is a small part of a frame. A weight that depends on the
-    target's place alone leaves the minimiser where it is and gives that part its share of the
-    gradient.
+    What moves and what is revealed is a small part of a frame; the weight gives it its share of
+    the gradient. It depends on the target, so where the future is open the mean leans towards
+    change.
 
     Args:
         change_weight: weight gained per unit of squared change since the last latent (channel

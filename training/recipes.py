@@ -31,6 +31,9 @@ class TokenizerStage:
     salience: float = knob(
         4.0, 'weight gained by a pixel that is far from the mean picture there', low=0
     )
+    variation: float = knob(
+        0.0, 'how much frames are shifted, zoomed, turned and recoloured (augment.py)', low=0
+    )
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -60,6 +63,9 @@ class Stage:
     noisy_share: float = knob(0.3, 'share of seen frames that are noised', low=0, high=1)
     noise_level: float = knob(0.3, 'most noise of such a frame, as flow time', low=0, high=1)
     dropped: float = knob(0.05, 'share of frames that are missing, not written', low=0, high=1)
+    action_noise: float = knob(
+        0.0, 'standard deviation of what is added to the actions of a window, [-1, 1] units', low=0
+    )
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -119,6 +125,8 @@ class Recipe:
             and so on: the first need not wait for all.
         skill_clips: how many clips that practise what a planner may ask for are rendered before
             the first stage with a `skill_share`, before the second such stage and so on.
+        variants: of a folder of bags: how often every clip is there once more, seen differently
+            (`augment.py`).
         goes_on_from: stages of `ttt` that a baseline may begin with; empty for `ttt` itself.
     """
 
@@ -133,6 +141,7 @@ class Recipe:
     sampler_steps: tuple[float, ...] = (1.0, 2 / 3)
     noise_mode: str = 'deterministic'
     skill_clips: tuple[int, ...] = ()
+    variants: int = 0
     probe_clips: int = 48
     seed: int = 0
     goes_on_from: tuple[str, ...] = ()

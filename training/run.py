@@ -31,7 +31,7 @@ from training.fingerprint import digest, stale, weights_digest
 from training.optimise import running_state
 from training.origin import Origin, take
 from training.probe import ProbeClip, collect, recall_2afc
-from training.recipes import Recipe, Stage, StudentStage, TeacherStage
+from training.recipes import Recipe, Stage, StudentStage, TeacherStage, TokenizerStage
 from training.shards import Shards, shards_made_of, write_shards
 from training.teacher import train_teacher
 from training.tokenizer import reconstruction_psnr_db, train_tokenizer
@@ -47,6 +47,8 @@ PRACTICE_SEED, PROBE_SEED, TOKENIZER_SEED = 0, 900_000, 800_000
 WRITTEN = ('training/artefacts', 'packages')
 # What a stage is judged by leaves its weights as they are.
 JUDGED_BY = ('gate_minutes', 'gate_2afc')
+# Newer than the committed artefacts: at 0 a stage is what it was before there was such a number.
+OFF_AT_ZERO = ('action_noise', 'variation')
 console = Console(soft_wrap=True)
 
 
@@ -177,7 +179,7 @@ class Run:
         autoencoder = Autoencoder(model)
         clip_frames = 0 if self.world.clips else min(500, self.recipe.practice_frames)
         made_of = {
-            'stage': asdict(stage),
+            'stage': _numbers(stage),
             'model': [model.image_size, model.latent_channels, model.tokenizer_width],
             'world': self.world.made_of(),
             'clip_frames': clip_frames,
@@ -264,7 +266,7 @@ class Run:
         recipe, before = self.recipe, digest(self.start.meta) if self.start else ''
         plan: dict[str, dict[str, Any]] = {}
         for position, stage in enumerate(recipe.stages):
-            numbers = {k: v for k, v in asdict(stage).items() if k not in JUDGED_BY}
+            numbers = _numbers(stage)
             shards = [
                 shards_made_of(self.world, autoencoder, **part)
                 for part in self.practice_parts(position)
@@ -432,6 +434,15 @@ class Run:
             tokenizer_package=shared_tokenizer,
         )
         return path
+
+
+def _numbers(stage: TokenizerStage | Stage) -> dict[str, Any]:
+    """Return the numbers that decide what a stage learns."""
+    return {
+        name: value
+        for name, value in asdict(stage).items()
+        if name not in JUDGED_BY and (value or name not in OFF_AT_ZERO)
+    }
 
 
 def _parts(first: int, counts: tuple[int, ...]) -> list[range]:

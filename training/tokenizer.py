@@ -13,6 +13,7 @@ import torch
 
 from models.autoencoder import Autoencoder
 from models.rounding import round_to_fp16
+from training.augment import vary
 from training.fingerprint import array_digest
 from training.optimise import Schedule, optimise
 from training.recipes import TokenizerStage
@@ -49,7 +50,12 @@ def train_tokenizer(
 
     def loss(rng: np.random.Generator, generator: torch.Generator) -> torch.Tensor:
         chosen = np.sort(rng.integers(0, len(images_BHWC), stage.batch))
-        image = torch.from_numpy(to_model(images_BHWC[chosen]))
+        shown_BHWC = images_BHWC[chosen]
+        if stage.variation:
+            shown_BHWC = np.stack(
+                [vary(rng, stage.variation, mirrored=True)(image) for image in shown_BHWC]
+            )
+        image = torch.from_numpy(to_model(shown_BHWC))
         with torch.autocast('cpu', torch.bfloat16):
             z = autoencoder.encoder(image).float()
             spread = z.detach().std((0, 2, 3), keepdim=True)

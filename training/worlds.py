@@ -23,5 +23,5 @@ def make_world(recipe: Recipe, contract: Path | None, bags: list[Path]) -> World
     if recipe.world == 'bags':
         from training.bags import BagWorld
 
-        return BagWorld(contract, bags, recipe.model.image_size)
+        return BagWorld(contract, bags, recipe.model.image_size, recipe.variants)
     raise ValueError(f'unknown world {recipe.world!r}')
