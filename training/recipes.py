@@ -31,6 +31,9 @@ class TokenizerStage:
     salience: float = knob(
         4.0, 'weight gained by a pixel that is far from the mean picture there', low=0
     )
+    edges: float = knob(
+        0.0, 'weight of the error of differences between neighbouring pixels', low=0
+    )
     variation: float = knob(
         0.0, 'how much frames are shifted, zoomed, turned and recoloured (augment.py)', low=0
     )

@@ -65,7 +65,14 @@ def train_tokenizer(
         error = shown - image
         # A mild pull of the latent's scale to one keeps the averaged weights and the live ones
         # comparable.
-        return (weight * (error.square() + 0.1 * error.abs())).mean() + 1e-4 * z.square().mean()
+        pull = 1e-4 * z.square().mean()
+        return (weight * (error.square() + 0.1 * error.abs())).mean() + pull + edges(error)
+
+    def edges(error_BCHW: torch.Tensor) -> torch.Tensor:
+        if not stage.edges:
+            return error_BCHW.new_zeros(())
+        across = error_BCHW.diff(dim=3).abs().mean()
+        return stage.edges * (across + error_BCHW.diff(dim=2).abs().mean())
 
     schedule = Schedule(stage.steps, stage.rate, ema=0.99, decay=0.0)
     averaged = optimise(
