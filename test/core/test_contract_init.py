@@ -276,6 +276,34 @@ def test_joints_that_come_and_go_and_names_that_clash(tmp_path: Path) -> None:
         propose([bag], Wish(actions=('/arm_cmd', '/second_cmd')))
 
 
+def named(turns: list[list[str]], number: int = 30) -> list[Message]:
+    """Joint commands that name other joints in turn."""
+    stamps = [T0 + i * 100 * MS for i in range(number)]
+    names = [turns[i % len(turns)] for i in range(number)]
+    return [('/cmd', JOINT_STATE, joints(n, [0.5] * len(n), s), s) for n, s in zip(names, stamps)]
+
+
+def test_joints_that_only_take_turns_have_nothing_in_common(tmp_path: Path) -> None:
+    """Arm and gripper on one topic: a, b, a names neither in every message."""
+    for name, turns in (('two', [['a'], ['b']]), ('three', [['a'], ['b'], ['a']])):
+        bag = record(tmp_path / name, frames(), named(turns))
+        with pytest.raises(ContractError, match=r'no joint that every message names \(found a, b'):
+            propose([bag], Wish())
+
+
+def test_messages_that_name_no_joint_command_nothing(tmp_path: Path) -> None:
+    bag = record(tmp_path / 'bag', frames(), named([['a', 'b'], ['a', 'b'], [], ['a']]))
+    found = propose([bag], Wish())
+    assert [entry.name for entry in found.contract.entries] == ['a']
+    assert '# left out, not named in every message: b' in found.text
+    assert any('7 of 30 messages name no joint: refused' in line for line in found.to_check)
+    counts = steps_of(bag, found.text, tmp_path)[1]
+    assert counts['action.missing_entry'] == 7
+    silent = record(tmp_path / 'silent', frames(), named([[]]))
+    with pytest.raises(ContractError, match=r'no joint that every message names \(found no names'):
+        propose([silent], Wish())
+
+
 def test_what_cannot_be_proposed_is_listed(tmp_path: Path) -> None:
     blind = record(tmp_path / 'blind', commands('/cmd', wave(), ['a', 'b']))
     with pytest.raises(ContractError, match=r'no camera topic .*found /cmd \(sensor_msgs/msg/Jo'):
