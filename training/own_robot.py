@@ -17,6 +17,7 @@ from training.run import Run, console
 from wm_ros import share
 from wm_ros.bag.episodes import find_episodes
 from wm_ros.contract import StreamContract
+from wm_ros.manifest_fields import require_name
 
 HELD_OUT = 'episode_001'  # what `make demo-real` plays
 
@@ -57,6 +58,7 @@ def _run(
     args: argparse.Namespace, recipe: Recipe, bags: Sequence[Path], origin: Origin | None
 ) -> None:
     recipe = scaled(replace(recipe, name=args.name or recipe.name), args.effort)
+    require_name(recipe.name)
     run = Run(
         recipe,
         work=args.work,

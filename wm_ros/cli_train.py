@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import re
 import shlex
 import subprocess
 import sys
@@ -89,16 +88,19 @@ def _run(options: argparse.Namespace, what: str, words: list[str]) -> int:
     Raises:
         ImportError: no repository or no PyTorch, and how to get them.
         BagError, ContractError, ValueError: bags, contract or split that cannot be used.
+        PackageError: no name for a package.
     """
     from wm_ros.bag.episodes import find_episodes
     from wm_ros.contract import StreamContract, find_contract
     from wm_ros.evaluation.held_out import kept_split
+    from wm_ros.manifest_fields import require_name
 
     _require_training(share.REPOSITORY)
     _check(options)
     contract_file = find_contract(options.contract).resolve()
     contract = StreamContract.load(contract_file)
     name, out = options.name or contract.name, options.out.resolve()
+    require_name(name, '--name' if options.name else f'of {contract_file}; --name gives another')
     bags = find_episodes(options.bags)
     _require_topics(bags, contract)
     split = kept_split(out / name, list(bags), options.hold_out, options.fresh)
@@ -144,8 +146,6 @@ def _report(
 
 
 def _check(options: argparse.Namespace) -> None:
-    if not re.fullmatch(r'[A-Za-z0-9_.-]*', options.name) or options.name.startswith('.'):
-        raise ValueError(f'--name {options.name}: expected letters, digits and _ . -')
     if options.threads is not None and options.threads < 1:
         raise ValueError(f'--threads {options.threads}: expected 1 or more')
     if not 0 < options.effort < float('inf'):

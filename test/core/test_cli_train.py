@@ -116,6 +116,11 @@ def test_what_cannot_be_trained_on_is_refused_before_training(
         return capsys.readouterr().err
 
     assert 'expected letters' in refused(*robot, '--name', '../x')
+    nameless = tmp_path / 'nameless.yaml'
+    for name in ('', '../../x', '.hidden', 'two words'):
+        nameless.write_text(yaml.safe_dump({**contract().to_dict(), 'name': name}))
+        said = refused(*robot, '--contract', str(nameless))
+        assert f'package name {name!r} (of {nameless}; --name gives another)' in said
     assert '--threads 0' in refused(*robot, '--threads', '0')
     assert '--effort 0' in refused(*robot, '--effort', '0')
     assert 'no bag there' in refused(*robot, str(tmp_path / 'nowhere'))
