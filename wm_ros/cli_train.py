@@ -1,8 +1,8 @@
 """`wm train` and `wm fine-tune`: from a robot's bags to a package, and a report on bags that were
 kept apart.
 
-In: the command line. Out: `<out>/packages/<name>` and `<out>/report/`. Training itself needs the
-repository and PyTorch: it runs there as a process of its own, and is never imported here.
+In: the command line. Out: `<out>/packages/<name>` and `<out>/report/<name>/`. Training itself
+needs the repository and PyTorch: it runs there as a process of its own, and is never imported here.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _run(options: argparse.Namespace, what: str, words: list[str]) -> int:
         print(f'wm: error: training ended with status {code}, see above', file=sys.stderr)
         return 1
     held_out = {bag: bags[bag] for bag in split.held_out}
-    return _report(options, held_out, out / 'packages' / name, out / 'report')
+    return _report(options, held_out, out / 'packages' / name, out / 'report' / name)
 
 
 def run_training(command: list[str]) -> int:
@@ -132,13 +132,14 @@ def run_training(command: list[str]) -> int:
 def _report(
     options: argparse.Namespace, bags: Mapping[str, Path], package: Path, out: Path
 ) -> int:
-    """Replay the held-out bags with the new package."""
+    """Replay the held-out bags with the new package; what an earlier one left there goes first."""
+    from wm_ros.evaluation.replay_run import Order
+    from wm_ros.evaluation.replay_several import forget, run_several
+
+    forget(out)
     if not bags:
         print('no report: no bag was held out, and one that was learnt from proves nothing')
         return 0
-    from wm_ros.evaluation.replay_run import Order
-    from wm_ros.evaluation.replay_several import run_several
-
     command = shlex.join(['wm', *options.words])
     first = next(iter(bags.values()))
     order = Order(first, str(package), backend=options.backend, command=command)

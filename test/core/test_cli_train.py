@@ -69,7 +69,7 @@ def test_training_gets_the_practice_bags_and_the_report_the_others(
     assert option(command, '--command').startswith('wm train --contract')
     assert Path(option(command, '--work')) == tmp_path / 'out' and '--fresh' not in command
     packaged = str(tmp_path / 'out' / 'packages' / 'arm')
-    assert reported == [(packaged, ['e3'], tmp_path / 'out' / 'report')]
+    assert reported == [(packaged, ['e3'], tmp_path / 'out' / 'report' / 'arm')]
 
 
 def test_a_run_goes_on_with_its_split_and_with_no_other(
@@ -90,6 +90,37 @@ def test_a_run_goes_on_with_its_split_and_with_no_other(
     assert kept['held_out'] == ['e3']
     assert cli.main(['train', *robot, '--name', 'other', '--hold-out', '0']) == 0
     assert len(reported) == 3 and 'no report' in capsys.readouterr().out
+
+
+def test_a_report_holds_nothing_of_an_earlier_one(
+    tmp_path: Path, robot: list[str], asked: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each package has a report of its own; what a person has put beside it stays."""
+    made = tmp_path / 'out' / 'report' / 'arm'
+
+    def run_several(order: Any, bags: Any, out: Path) -> int:
+        assert not (out / 'index.html').exists(), 'gone before the new one is there'
+        for name in bags:
+            (out / name).mkdir(parents=True, exist_ok=True)
+            for file in ('metrics.json', 'timing.json', 'report.html', 'side_by_side.mp4'):
+                (out / name / file).touch()
+        for file in ('index.html', 'summary.json'):
+            (out / file).touch()
+        return 0
+
+    monkeypatch.setattr(replay_several, 'run_several', run_several)
+    assert cli.main(['train', *robot, '--hold-out', 'e0,e1']) == 0
+    (made / 'e1' / 'notes.txt').touch()
+    assert cli.main(['train', *robot, '--name', 'other', '--hold-out', 'e5']) == 0
+    names = ['e0', 'e1', 'index.html', 'summary.json']
+    assert sorted(path.name for path in made.iterdir()) == names
+    assert cli.main(['train', *robot, '--fresh', '--hold-out', 'e2']) == 0
+    files = {str(path.relative_to(made)) for path in made.rglob('*') if path.is_file()}
+    assert {name for name in files if not name.startswith('e2/')} == {
+        'e1/notes.txt', 'index.html', 'summary.json',
+    }  # fmt: skip
+    assert cli.main(['train', *robot, '--fresh', '--hold-out', '0']) == 0
+    assert [path.name for path in made.rglob('*') if path.is_file()] == ['notes.txt']
 
 
 def test_fine_tuning_says_what_it_goes_on_from(

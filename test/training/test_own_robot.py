@@ -163,11 +163,11 @@ def test_the_report_is_of_the_bags_that_were_held_out(trained: tuple[Path, int, 
     assert split == {'practice': ['e0', 'e1', 'e3', 'e4'], 'held_out': ['e2']}
     made_of = artefact.load(out / 'artefacts' / 'two_eyed' / 'tokenizer.pt').meta['made_of']
     assert sorted(made_of['world']['bytes']) == split['practice']
-    summary = json.loads((out / 'report' / 'summary.json').read_text())
+    summary = json.loads((out / 'report' / 'two_eyed' / 'summary.json').read_text())
     assert [bag['name'] for bag in summary['bags']] == ['e2'] and summary['complete']
     assert summary['packages']['model']['name'] == 'two_eyed'
     assert summary['pooled']['by_horizon']['anchors'] == 1
-    assert {'index.html', 'e2'} <= {path.name for path in (out / 'report').iterdir()}
+    assert {'index.html', 'e2'} <= {path.name for path in (out / 'report' / 'two_eyed').iterdir()}
 
 
 @pytest.mark.slow
