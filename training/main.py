@@ -31,12 +31,14 @@ from training.own_robot import HELD_OUT, run_fine_tune, run_real
 from training.recipes import TABLETOP, TINY, baseline
 from training.run import GateError, Run, console
 from wm_ros import share
+from wm_ros.backends import EngineUnavailable, require_onnxruntime
 from wm_ros.bag import BagError
 from wm_ros.config import ARMS
 from wm_ros.contract_fields import ContractError
 from wm_ros.model_package import MANIFEST, PackageError
 
 BASELINES = ('none', 'window')
+EXPORTING = ('tabletop', 'baselines', 'real', 'fine-tune')
 
 
 def run_tiny(args: argparse.Namespace) -> None:
@@ -186,6 +188,8 @@ def main() -> None:
         parser.error(f'--effort {args.effort:g}: expected above 0')
     if args.fresh and args.what == 'compare':
         parser.error('--fresh: compare trains no teacher and forgets none')
+    if args.what in EXPORTING:  # hours later an export checks itself with it
+        require_onnxruntime('export')
     keep_freed_memory()
     torch.set_num_threads(args.threads)
     shipped = share.REPOSITORY / 'packages'
@@ -234,5 +238,12 @@ if __name__ == '__main__':
         main()
     except GateError as error:
         raise SystemExit(f'gate: {error}') from error
-    except (FileNotFoundError, PackageError, BagError, ContractError, OriginError) as error:
+    except (
+        FileNotFoundError,
+        PackageError,
+        BagError,
+        ContractError,
+        OriginError,
+        EngineUnavailable,
+    ) as error:
         raise SystemExit(str(error)) from error

@@ -2,7 +2,7 @@
 kept apart.
 
 In: the command line. Out: `<out>/packages/<name>` and `<out>/report/<name>/`. Training itself
-needs the repository and PyTorch: it runs there as a process of its own, and is never imported here.
+needs the repository and PyTorch: it runs there as a process of its own, never imported here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wm_ros import share
 if TYPE_CHECKING:
     from wm_ros.contract import StreamContract
 
-NEEDED = ('torch', 'onnx', 'onnxscript')
+NEEDED = ('torch', 'onnx', 'onnxscript', 'onnxruntime')  # the last checks what is exported
 INTERRUPTED = 130
 
 
@@ -147,6 +147,10 @@ def _report(
 
 
 def _check(options: argparse.Namespace) -> None:
+    from wm_ros.backends import KINDS
+
+    if options.backend not in KINDS:
+        raise ValueError(f'--backend {options.backend}: expected one of {", ".join(KINDS)}')
     if options.threads is not None and options.threads < 1:
         raise ValueError(f'--threads {options.threads}: expected 1 or more')
     if not 0 < options.effort < float('inf'):
@@ -186,7 +190,8 @@ def _require_training(repository: Path) -> None:
             f'wm_ros is installed in {repository}. In a clone: make setup-train, then .venv/bin/wm'
         )
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        engines = ' ENGINES=ort,openvino' if 'onnxruntime' in missing else ''
         raise ImportError(
-            f'training needs {", ".join(missing)}, which this Python lacks: make setup-train in '
-            f'{repository}, then .venv/bin/wm there'
+            f'training needs {", ".join(missing)}, which this Python lacks: make setup-train'
+            f'{engines} in {repository}, then .venv/bin/wm there'
         )

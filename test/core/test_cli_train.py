@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ def test_what_cannot_be_trained_on_is_refused_before_training(
         nameless.write_text(yaml.safe_dump({**contract().to_dict(), 'name': name}))
         said = refused(*robot, '--contract', str(nameless))
         assert f'package name {name!r} (of {nameless}; --name gives another)' in said
+    assert '--backend onnx: expected one of auto' in refused(*robot, '--backend', 'onnx')
     assert '--threads 0' in refused(*robot, '--threads', '0')
     assert '--effort 0' in refused(*robot, '--effort', '0')
     assert 'no bag there' in refused(*robot, str(tmp_path / 'nowhere'))
@@ -175,7 +177,16 @@ def test_an_installation_that_cannot_train_says_how_one_can(
         patched.setattr(cli_train, 'NEEDED', ('numpy', 'no_such_torch'))
         assert cli.main(['train', *robot]) == 1
     said = capsys.readouterr().err
-    assert 'needs no_such_torch' in said and 'make setup-train' in said
+    assert 'needs no_such_torch' in said and 'make setup-train in' in said
+    find_spec = importlib.util.find_spec
+    with monkeypatch.context() as patched:
+        hidden = {'onnxruntime': None}
+        patched.setattr(
+            importlib.util, 'find_spec', lambda name: hidden.get(name, True) and find_spec(name)
+        )
+        assert cli.main(['train', *robot]) == 1
+    said = capsys.readouterr().err
+    assert 'needs onnxruntime' in said and 'make setup-train ENGINES=ort,openvino' in said
     monkeypatch.setattr(cli_train.share, 'REPOSITORY', tmp_path)
     assert cli.main(['train', *robot]) == 1
     assert 'clone of the repository' in capsys.readouterr().err

@@ -30,6 +30,7 @@ from training.recipes import (
 )
 from training.run import Run
 from training.shards import Shards, write_shards
+from wm_ros.backends import EngineUnavailable
 from wm_ros.bag import BagError
 from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
@@ -549,6 +550,21 @@ def test_a_fresh_start_is_one_or_is_refused(
     with pytest.raises(SystemExit):
         call(monkeypatch, 'compare', '--fresh')
     assert '--fresh: compare trains no teacher' in capsys.readouterr().err
+
+
+def test_an_export_that_could_not_be_checked_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    for what in main.RUNS:
+        monkeypatch.setitem(main.RUNS, what, lambda args: begun.append(args.what))
+    monkeypatch.setattr('wm_ros.backends.resolve.util.find_spec', lambda _: None)
+    for what in ('tabletop', 'baselines', 'real'):
+        with pytest.raises(EngineUnavailable, match='export: onnxruntime is not installed'):
+            call(monkeypatch, what)
+    for what in ('tiny', 'compare'):  # these export nothing
+        call(monkeypatch, what)
+    assert begun == ['tiny', 'compare']
 
 
 def test_clips_that_no_window_fits_into_are_named(
