@@ -20,6 +20,7 @@ from wm_ros.contract import StreamContract
 from wm_ros.manifest_fields import require_name
 
 HELD_OUT = 'episode_001'  # what `make demo-real` plays
+DEMO_WORK = Path('out/demo_real/train')  # of its own: `wm train` holds out other bags
 
 
 def run_real(args: argparse.Namespace) -> None:

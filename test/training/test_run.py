@@ -30,12 +30,14 @@ from training.recipes import (
 )
 from training.run import Run
 from training.shards import Shards, write_shards
+from wm_ros import cli_train
 from wm_ros.backends import EngineUnavailable
 from wm_ros.bag import BagError
 from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
 from wm_ros.manifest import PackageError
 from wm_ros.model_package import MANIFEST, ModelPackage
+from wm_ros.nodes import demo_real
 from wm_ros.share import REPOSITORY
 from wm_ros.toy_package import write_toy_package
 
@@ -550,6 +552,25 @@ def test_a_fresh_start_is_one_or_is_refused(
     with pytest.raises(SystemExit):
         call(monkeypatch, 'compare', '--fresh')
     assert '--fresh: compare trains no teacher' in capsys.readouterr().err
+
+
+def test_the_demo_of_the_real_robot_and_wm_train_share_no_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They hold out other bags: one package would have learnt from what the other is judged on."""
+    asked: list[argparse.Namespace] = []
+    for what in main.RUNS:
+        monkeypatch.setitem(main.RUNS, what, asked.append)
+    for what in ('real', 'tabletop'):
+        call(monkeypatch, what)
+    demo, other = asked
+    parser = argparse.ArgumentParser()
+    cli_train.train_arguments(parser)
+    assert other.work == parser.get_default('out') == Path('out/train')
+    assert other.work not in (demo.work, *demo.work.parents)
+    assert Path(demo_real.PACKAGE) == demo.packages / 'g1_bottle'
+    call(monkeypatch, 'real', '--work', 'mine')
+    assert asked[-1].packages == Path('mine/packages')
 
 
 def test_an_export_that_could_not_be_checked_is_refused_before_training(
