@@ -57,11 +57,13 @@ def two_eyed(name: str, joints: int = 11) -> StreamContract:
 
 def record(path: Path, seed: int, joints: int = 11) -> None:
     """A square goes to and fro as commanded, seen from two sides."""
+    contract = two_eyed(path.name, joints)
     with BagRecorder(path) as recorder:
         for number in range(FRAMES):
             at_ns = 10**9 + number * PERIOD_NS
             place = np.sin((number + 7 * seed) / 6)
-            recorder.write('/command', ACTION, action_bytes(np.full(joints, place), at_ns), at_ns)
+            values_A = contract.denormalise(np.full(joints, 0.9 * place))
+            recorder.write('/command', ACTION, action_bytes(values_A, at_ns), at_ns)
             for topic, sign in zip(CAMERAS, (1, -1), strict=True):
                 image_HWC = np.full((32, 64, 3), 60, np.uint8)
                 left = 24 + round(sign * 20 * place)

@@ -593,11 +593,11 @@ def test_clips_that_no_window_fits_into_are_named(
 ) -> None:
     torch.manual_seed(0)
     autoencoder, run = Autoencoder(MODEL), run_of(tmp_path)
-    for frames in (40, 20):
+    for frames in (80, 20):
         write_shards(
             tmp_path / str(frames), run.world, autoencoder, seeds=range(1), frames=frames
         )
-    shards = Shards([tmp_path / '40', tmp_path / '20'], MODEL.latent_shape, 3)
+    shards = Shards([tmp_path / '80', tmp_path / '20'], MODEL.latent_shape, 3)
     for frames, short in ((16, [False, False]), (24, [False, True]), (99, [False, True])):
         assert shards.too_short(frames).tolist() == short
     monkeypatch.setattr(Run, 'shards', lambda *_: shards)
@@ -607,3 +607,7 @@ def test_clips_that_no_window_fits_into_are_named(
     told = 'long never draws 1 of 2 clips, shorter than its windows: short_bag (20 frames)'
     assert told in said
     assert said.count('never draws') == 1  # windows of the others are short enough
+    assert 'windows of' not in said
+    long = replace(RECIPE.teachers[1], frames=99)
+    run._tell_left_out(long, shards)
+    assert 'long: windows of 80 frames, not 99' in ' '.join(capsys.readouterr().out.split())
