@@ -1,8 +1,8 @@
 """Bags of one robot as a `World`: one training clip per unbroken stretch of recording.
 
 Frames and commands come through `iter_steps`, the reader that replay and the live node's
-synchroniser share; `reading.py` cuts them into clips and says what is lost. Nobody knows what is hidden in a real recording, so there are no facts and no
-recall probes.
+synchroniser share; `reading.py` cuts them into clips and says what is lost. Nobody knows what is
+hidden in a real recording, so there are no facts and no recall probes.
 """
 
 from __future__ import annotations

@@ -370,8 +370,8 @@ class Run:
         """Say where windows are shorter than a stage's, and which clips are too short for them."""
         if (window := shards.window(stage.frames)) < stage.frames:
             console.print(
-                f'{stage.name}: windows of {window} frames, not {stage.frames}: four fifths of all '
-                'frames lie in clips as long as that'
+                f'{stage.name}: windows of {window} frames, not {stage.frames}: four fifths of '
+                'all frames lie in clips as long as that'
             )
         short = np.flatnonzero(shards.too_short(stage.frames))
         if not len(short):
