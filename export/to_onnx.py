@@ -30,6 +30,7 @@ from wm_ros.manifest import (
     Sampler,
     graph_signatures,
 )
+from wm_ros.manifest_fields import require_name
 from wm_ros.model_package import MANIFEST, ModelPackage, sha256_of
 from wm_ros.parity import (
     SampleInputs,
@@ -83,8 +84,13 @@ def export_package(
             8 and no calibration when None.
 
     Raises:
-        PackageError: parts that do not fit, or ONNX Runtime does not give what PyTorch gives.
+        PackageError: parts that do not fit, a folder there that is no package, or ONNX Runtime
+            does not give what PyTorch gives.
+        EngineUnavailable: ONNX Runtime does not run here.
     """
+    out_dir = out_dir.resolve()
+    require_name(name)
+    _require_replaceable(out_dir)
     told = Sampler.from_dict(sampler)
     # Everything that can be refused without exporting is refused here.
     draft = Manifest(
@@ -106,7 +112,6 @@ def export_package(
     if inputs is None:
         inputs = make_inputs(draft.model, told, SAMPLE_FRAMES, seed=0)
     reference = runner(world_model, autoencoder, told)
-    out_dir = out_dir.resolve()
     graphs = _shared_graphs(tokenizer_package, out_dir, autoencoder, inputs)
     expected = record(draft.model, reference, inputs)
     partial = out_dir.with_name(f'.{out_dir.name}.partial')
@@ -130,11 +135,20 @@ def export_package(
             if not (report := check(package, backend)).ok:
                 raise PackageError(f'{name}: {report}')
         if out_dir.exists():
+            _require_replaceable(out_dir)
             shutil.rmtree(out_dir)
         partial.rename(out_dir)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return ModelPackage.load(out_dir)
+
+
+def _require_replaceable(out_dir: Path) -> None:
+    """Refuse to put a package in the place of anything but a package or an empty folder."""
+    if not out_dir.exists() or (out_dir / MANIFEST).is_file():
+        return
+    if not out_dir.is_dir() or any(out_dir.iterdir()):
+        raise PackageError(f'{out_dir}: no {MANIFEST} in it, so no package: left as it is')
 
 
 def check_tokenizer(

@@ -1,39 +1,43 @@
 """Bags of one robot as a `World`: one training clip per unbroken stretch of recording.
 
 Frames and commands come through `iter_steps`, the reader that replay and the live node's
-synchroniser share. Nobody knows what is hidden in a real recording, so there are no facts and no
-recall probes.
+synchroniser share; `reading.py` cuts them into clips and says what is lost. Nobody knows what is
+hidden in a real recording, so there are no facts and no recall probes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from training.augment import vary
 from training.fingerprint import digest
+from training.reading import SHORTEST_CLIP, cut_off, read_bag, told
 from training.world import Clip, ProbeEpisode
-from wm_ros.bag import BagError, iter_steps
+from wm_ros.bag import BagError
 from wm_ros.bag.episodes import bag_name, bytes_of
 from wm_ros.contract import StreamContract
-from wm_ros.datatypes import Step
 
-SHORTEST_CLIP = 32
 VARIATION, VARIATION_SEED = 1.0, 41
 
 
 class BagWorld:
-    """Recorded episodes of one robot.
+    """Recorded episodes of one robot; what is lost of them is printed.
 
     Args:
-        contract, bags: what is read, and how.
-        image_size: side of a frame that the recipe expects, px.
+        contract: how to read them.
+        bags: to read.
+        image_size: that of the model, px.
         variants: how often every clip is there once more, all of it seen in another way.
+
+    Raises:
+        BagError: another image size, a bag that cannot be read, no clip at all, or actions most
+            of which lie outside the contract's limits.
 
     Attributes:
         clips: how many there are, variants included: the recorded ones come first.
@@ -58,14 +62,16 @@ class BagWorld:
             'contract': digest(self.contract.to_dict()),
             'bytes': bytes_of({bag_name(bag): bag for bag in bags}),
         }
-        named = [
-            (bag_name(bag), clip)
-            for bag in track(bags, 'read bags')
-            for clip in read_clips(bag, self.contract)
-        ]
-        self._clips = [clip for _, clip in named]
-        self.clip_names = [name for name, _ in named] * (1 + variants)
-        self.clips = len(self._clips) * (1 + variants)
+        readings = [read_bag(bag, self.contract) for bag in track(bags, 'read bags')]
+        console = Console(soft_wrap=True, highlight=False, markup=False)
+        for line in told(readings):
+            console.print(line)
+        for line in cut_off(readings, self.contract):
+            console.print(line, style='bold red')
+        self._clips = [clip for reading in readings for clip in reading.clips]
+        recorded = [reading.name for reading in readings for _ in reading.clips]
+        self.clip_names = recorded * (1 + variants)
+        self.clips = len(self.clip_names)
         if variants:
             self._made_of['variants'] = [variants, VARIATION]
         if not self._clips:
@@ -95,23 +101,3 @@ class BagWorld:
     def probe(self, seed: int) -> ProbeEpisode:
         """A recording has no twin."""
         raise NotImplementedError('recall probes need a simulator: a recording has no twin')
-
-
-def read_clips(bag: Path, contract: StreamContract) -> Iterator[Clip]:
-    """Yield the unbroken stretches of a bag: no reset and no missing frame inside."""
-    run: list[Step] = []
-    for step in iter_steps(bag, contract):
-        if (step.frame is None or step.reset is not None) and run:
-            yield from _clip(run)
-            run = []
-        if step.frame is not None:
-            run.append(step)
-    yield from _clip(run)
-
-
-def _clip(run: list[Step]) -> Iterator[Clip]:
-    if len(run) >= SHORTEST_CLIP:
-        images = np.stack([step.frame.image_HWC for step in run if step.frame is not None])
-        yield Clip(
-            images, np.stack([step.action_A for step in run]), np.zeros((len(run), 0), bool)
-        )

@@ -27,16 +27,18 @@ import torch
 
 from training.compare import compare
 from training.origin import ARTEFACTS, OriginError
-from training.own_robot import HELD_OUT, run_fine_tune, run_real
+from training.own_robot import DEMO_WORK, HELD_OUT, run_fine_tune, run_real
 from training.recipes import TABLETOP, TINY, baseline
 from training.run import GateError, Run, console
 from wm_ros import share
+from wm_ros.backends import EngineUnavailable, require_onnxruntime
 from wm_ros.bag import BagError
 from wm_ros.config import ARMS
 from wm_ros.contract_fields import ContractError
 from wm_ros.model_package import MANIFEST, PackageError
 
 BASELINES = ('none', 'window')
+EXPORTING = ('tabletop', 'baselines', 'real', 'fine-tune')
 
 
 def run_tiny(args: argparse.Namespace) -> None:
@@ -160,12 +162,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('what', choices=tuple(RUNS))
-    parser.add_argument(
-        '--work',
-        type=Path,
-        default=Path('out/train'),
-        help='scratch folder (shards, running state)',
-    )
+    work = f'scratch folder (shards, running state; default out/train, of real {DEMO_WORK})'
+    parser.add_argument('--work', type=Path, help=work)
     parser.add_argument('--packages', type=Path, default=None, help='where the package goes')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--workers', type=int, default=2, help='processes that render')
@@ -186,8 +184,11 @@ def main() -> None:
         parser.error(f'--effort {args.effort:g}: expected above 0')
     if args.fresh and args.what == 'compare':
         parser.error('--fresh: compare trains no teacher and forgets none')
+    if args.what in EXPORTING:  # hours later an export checks itself with it
+        require_onnxruntime('export')
     keep_freed_memory()
     torch.set_num_threads(args.threads)
+    args.work = args.work or (DEMO_WORK if args.what == 'real' else Path('out/train'))
     shipped = share.REPOSITORY / 'packages'
     args.packages = args.packages or (
         shipped if args.what in ('tabletop', 'baselines') else args.work / 'packages'
@@ -234,5 +235,12 @@ if __name__ == '__main__':
         main()
     except GateError as error:
         raise SystemExit(f'gate: {error}') from error
-    except (FileNotFoundError, PackageError, BagError, ContractError, OriginError) as error:
+    except (
+        FileNotFoundError,
+        PackageError,
+        BagError,
+        ContractError,
+        OriginError,
+        EngineUnavailable,
+    ) as error:
         raise SystemExit(str(error)) from error

@@ -17,8 +17,10 @@ from training.run import Run, console
 from wm_ros import share
 from wm_ros.bag.episodes import find_episodes
 from wm_ros.contract import StreamContract
+from wm_ros.manifest_fields import require_name
 
 HELD_OUT = 'episode_001'  # what `make demo-real` plays
+DEMO_WORK = Path('out/demo_real/train')  # of its own: `wm train` holds out other bags
 
 
 def run_real(args: argparse.Namespace) -> None:
@@ -57,6 +59,7 @@ def _run(
     args: argparse.Namespace, recipe: Recipe, bags: Sequence[Path], origin: Origin | None
 ) -> None:
     recipe = scaled(replace(recipe, name=args.name or recipe.name), args.effort)
+    require_name(recipe.name)
     run = Run(
         recipe,
         work=args.work,

@@ -369,7 +369,12 @@ class Run:
         return model.eval().requires_grad_(False)
 
     def _tell_left_out(self, stage: Stage, shards: Shards) -> None:
-        """Say which clips are too short for a stage's windows."""
+        """Say where windows are shorter than a stage's, and which clips are too short for them."""
+        if (window := shards.window(stage.frames)) < stage.frames:
+            console.print(
+                f'{stage.name}: windows of {window} frames, not {stage.frames}: four fifths of '
+                'all frames lie in clips as long as that'
+            )
         short = np.flatnonzero(shards.too_short(stage.frames))
         if not len(short):
             return

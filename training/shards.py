@@ -161,9 +161,18 @@ class Shards:
     def too_short(self, frames: int) -> np.ndarray:
         """Return, for every clip, whether windows of so many frames are never drawn from it.
 
-        Where no clip is as long as that, windows are as long as the longest.
+        See `window`, which may be shorter.
         """
-        return np.asarray(self.lengths < min(frames, int(self.lengths.max())))
+        return np.asarray(self.lengths < self.window(frames))
+
+    def window(self, frames: int) -> int:
+        """Return how long windows are where so many frames are asked for: not longer than the
+        clips, longest first, that hold four fifths of all frames. A single long one would shut
+        out all others.
+        """
+        longest_first = np.sort(self.lengths)[::-1]
+        enough = 5 * np.cumsum(longest_first) >= 4 * longest_first.sum()
+        return min(frames, int(longest_first[enough.argmax()]))
 
     def sample(
         self,
@@ -179,7 +188,7 @@ class Shards:
         skill_ahead: int = 0,
         whole_share: float = 0.0,
     ) -> Batch:
-        """Draw windows of equal length and their loss frames.
+        """Draw windows of equal length (`window`) and their loss frames.
 
         Event frames are those before which a fact was hidden and after which it shows, drawn with
         probability ~ lag ** lag_power (the window's start counts as last seen for a first
@@ -189,7 +198,7 @@ class Shards:
         up to `skill_ahead` frames imagined before every target: as far as a planner looks. A
         share of those, `whole_share`, begins where a motion begins and is imagined to the end.
         """
-        frames = min(frames, int(self.lengths.max()))
+        frames = self.window(frames)
         able = np.flatnonzero(~self.too_short(frames))
         of_skills = self.skills[able]
         chosen = rng.choice(able[~of_skills], clips)

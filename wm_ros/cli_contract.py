@@ -9,7 +9,7 @@ from pathlib import Path
 def init_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `wm contract init`."""
     add = parser.add_argument
-    add('bags', nargs='+', type=Path, metavar='bag', help='recordings of one robot')
+    add('bags', nargs='+', type=Path, metavar='bag', help='of one robot; folders of bags, too')
     add('--out', type=Path, default=Path('my_robot.yaml'), help='default my_robot.yaml')
     add('--image', metavar='TOPIC', help='camera (default: the one with most messages)')
     add(
@@ -19,36 +19,49 @@ def init_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='TOPIC',
         help='command topic; again for more (default: those whose name says so)',
     )
+    add(
+        '--hold-out',
+        metavar='NAMES',
+        help='bags that no limit may know: names, comma separated, or how many (default: those '
+        'that wm train holds out)',
+    )
     add('--rate', type=float, metavar='HZ', help="steps per second (default: the camera's)")
     add('--image-size', type=int, default=64, metavar='PX', help='what the model sees, default 64')
 
 
 def init(options: argparse.Namespace) -> int:
-    """Write a proposed contract, read the bags under it, say what to check.
+    """Propose a contract, read the bags under it, write it, say what to check.
 
     Raises:
         FileExistsError: the output is there already, and may have been edited.
+        BagError, ContractError, ValueError: bags or a split that cannot be used; nothing is
+            written.
     """
-    from wm_ros.contract import StreamContract
+    from wm_ros.bag.episodes import find_episodes
     from wm_ros.contract_init import Wish, propose, try_out
+    from wm_ros.evaluation.held_out import choose
 
     if options.out.exists():
         raise FileExistsError(f'{options.out} exists and may have been edited: give another --out')
     wish = Wish(
         options.out.stem, options.image, tuple(options.action), options.rate, options.image_size
     )
-    proposal = propose(options.bags, wish)
+    bags = find_episodes(options.bags)
+    split = choose(list(bags), options.hold_out)
+    apart = [bags[name] for name in split.held_out]
+    proposal = propose([bags[name] for name in split.practice], wish, apart)
+    contract = proposal.contract
+    tried = {name: try_out(bags[name], contract) for name in split.practice}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(proposal.text, encoding='utf-8')
-    contract = StreamContract.load(options.out)
     print(f'{options.out}: {contract.name}, {contract.rate_hz:g} Hz, {contract.image_size} px')
     print(f'  camera  {contract.camera.topic}')
     for source in contract.actions:
         print(f'  action  {source.topic}  {len(source.entries)} entries, {source.stamp} stamps')
-    for bag in options.bags:
-        steps, counts = try_out(bag, contract)
-        odd = ', '.join(f'{name} {n}' for name, n in sorted(counts.items()) if n)
-        print(f'  {bag.name}: the first {steps} steps read ({odd})')
+    for name, (steps, counts) in tried.items():
+        odd = ', '.join(f'{what} {n}' for what, n in sorted(counts.items()) if n)
+        print(f'  {name}: the first {steps} steps read ({odd})')
+    print(f'  held out, so not in any range: {", ".join(split.held_out) or "nothing"}')
     print('to check:')
     for line in proposal.to_check:
         print(f'  {line}')

@@ -1,15 +1,14 @@
 """`wm train` and `wm fine-tune`: from a robot's bags to a package, and a report on bags that were
 kept apart.
 
-In: the command line. Out: `<out>/packages/<name>` and `<out>/report/`. Training itself needs the
-repository and PyTorch: it runs there as a process of its own, and is never imported here.
+In: the command line. Out: `<out>/packages/<name>` and `<out>/report/<name>/`. Training itself
+needs the repository and PyTorch: it runs there as a process of its own, never imported here.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import re
 import shlex
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from wm_ros import share
 if TYPE_CHECKING:
     from wm_ros.contract import StreamContract
 
-NEEDED = ('torch', 'onnx', 'onnxscript')
+NEEDED = ('torch', 'onnx', 'onnxscript', 'onnxruntime')  # the last checks what is exported
 INTERRUPTED = 130
 
 
@@ -89,16 +88,19 @@ def _run(options: argparse.Namespace, what: str, words: list[str]) -> int:
     Raises:
         ImportError: no repository or no PyTorch, and how to get them.
         BagError, ContractError, ValueError: bags, contract or split that cannot be used.
+        PackageError: no name for a package.
     """
     from wm_ros.bag.episodes import find_episodes
     from wm_ros.contract import StreamContract, find_contract
     from wm_ros.evaluation.held_out import kept_split
+    from wm_ros.manifest_fields import require_name
 
     _require_training(share.REPOSITORY)
     _check(options)
     contract_file = find_contract(options.contract).resolve()
     contract = StreamContract.load(contract_file)
     name, out = options.name or contract.name, options.out.resolve()
+    require_name(name, '--name' if options.name else f'of {contract_file}; --name gives another')
     bags = find_episodes(options.bags)
     _require_topics(bags, contract)
     split = kept_split(out / name, list(bags), options.hold_out, options.fresh)
@@ -119,7 +121,7 @@ def _run(options: argparse.Namespace, what: str, words: list[str]) -> int:
         print(f'wm: error: training ended with status {code}, see above', file=sys.stderr)
         return 1
     held_out = {bag: bags[bag] for bag in split.held_out}
-    return _report(options, held_out, out / 'packages' / name, out / 'report')
+    return _report(options, held_out, out / 'packages' / name, out / 'report' / name)
 
 
 def run_training(command: list[str]) -> int:
@@ -130,13 +132,14 @@ def run_training(command: list[str]) -> int:
 def _report(
     options: argparse.Namespace, bags: Mapping[str, Path], package: Path, out: Path
 ) -> int:
-    """Replay the held-out bags with the new package."""
+    """Replay the held-out bags with the new package; what an earlier one left there goes first."""
+    from wm_ros.evaluation.replay_run import Order
+    from wm_ros.evaluation.replay_several import forget, run_several
+
+    forget(out)
     if not bags:
         print('no report: no bag was held out, and one that was learnt from proves nothing')
         return 0
-    from wm_ros.evaluation.replay_run import Order
-    from wm_ros.evaluation.replay_several import run_several
-
     command = shlex.join(['wm', *options.words])
     first = next(iter(bags.values()))
     order = Order(first, str(package), backend=options.backend, command=command)
@@ -144,8 +147,10 @@ def _report(
 
 
 def _check(options: argparse.Namespace) -> None:
-    if not re.fullmatch(r'[A-Za-z0-9_.-]*', options.name) or options.name.startswith('.'):
-        raise ValueError(f'--name {options.name}: expected letters, digits and _ . -')
+    from wm_ros.backends import KINDS
+
+    if options.backend not in KINDS:
+        raise ValueError(f'--backend {options.backend}: expected one of {", ".join(KINDS)}')
     if options.threads is not None and options.threads < 1:
         raise ValueError(f'--threads {options.threads}: expected 1 or more')
     if not 0 < options.effort < float('inf'):
@@ -185,7 +190,8 @@ def _require_training(repository: Path) -> None:
             f'wm_ros is installed in {repository}. In a clone: make setup-train, then .venv/bin/wm'
         )
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        engines = ' ENGINES=ort,openvino' if 'onnxruntime' in missing else ''
         raise ImportError(
-            f'training needs {", ".join(missing)}, which this Python lacks: make setup-train in '
-            f'{repository}, then .venv/bin/wm there'
+            f'training needs {", ".join(missing)}, which this Python lacks: make setup-train'
+            f'{engines} in {repository}, then .venv/bin/wm there'
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 T = TypeVar('T')
@@ -9,6 +10,24 @@ T = TypeVar('T')
 
 class PackageError(Exception):
     """A model package that cannot be used: the text says what was found and what was expected."""
+
+
+def require_name(name: str, origin: str = '') -> None:
+    """Refuse what cannot be the folder of a package beside others: an empty name is the folder of
+    all of them, one with a slash lies elsewhere.
+
+    Args:
+        name: of a package that is to be made.
+        origin: who gave it, for the text.
+
+    Raises:
+        PackageError: anything but letters, digits and _ . -, or a dot first.
+    """
+    if not re.fullmatch(r'[A-Za-z0-9_-][A-Za-z0-9_.-]*', name):
+        given = f' ({origin})' if origin else ''
+        raise PackageError(
+            f'package name {name!r}{given}: expected letters, digits and _ . -, no dot first'
+        )
 
 
 def typed(value: Any, kind: type[T], where: str) -> T:

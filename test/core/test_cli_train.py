@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def test_training_gets_the_practice_bags_and_the_report_the_others(
     assert option(command, '--command').startswith('wm train --contract')
     assert Path(option(command, '--work')) == tmp_path / 'out' and '--fresh' not in command
     packaged = str(tmp_path / 'out' / 'packages' / 'arm')
-    assert reported == [(packaged, ['e3'], tmp_path / 'out' / 'report')]
+    assert reported == [(packaged, ['e3'], tmp_path / 'out' / 'report' / 'arm')]
 
 
 def test_a_run_goes_on_with_its_split_and_with_no_other(
@@ -90,6 +91,37 @@ def test_a_run_goes_on_with_its_split_and_with_no_other(
     assert kept['held_out'] == ['e3']
     assert cli.main(['train', *robot, '--name', 'other', '--hold-out', '0']) == 0
     assert len(reported) == 3 and 'no report' in capsys.readouterr().out
+
+
+def test_a_report_holds_nothing_of_an_earlier_one(
+    tmp_path: Path, robot: list[str], asked: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each package has a report of its own; what a person has put beside it stays."""
+    made = tmp_path / 'out' / 'report' / 'arm'
+
+    def run_several(order: Any, bags: Any, out: Path) -> int:
+        assert not (out / 'index.html').exists(), 'gone before the new one is there'
+        for name in bags:
+            (out / name).mkdir(parents=True, exist_ok=True)
+            for file in ('metrics.json', 'timing.json', 'report.html', 'side_by_side.mp4'):
+                (out / name / file).touch()
+        for file in ('index.html', 'summary.json'):
+            (out / file).touch()
+        return 0
+
+    monkeypatch.setattr(replay_several, 'run_several', run_several)
+    assert cli.main(['train', *robot, '--hold-out', 'e0,e1']) == 0
+    (made / 'e1' / 'notes.txt').touch()
+    assert cli.main(['train', *robot, '--name', 'other', '--hold-out', 'e5']) == 0
+    names = ['e0', 'e1', 'index.html', 'summary.json']
+    assert sorted(path.name for path in made.iterdir()) == names
+    assert cli.main(['train', *robot, '--fresh', '--hold-out', 'e2']) == 0
+    files = {str(path.relative_to(made)) for path in made.rglob('*') if path.is_file()}
+    assert {name for name in files if not name.startswith('e2/')} == {
+        'e1/notes.txt', 'index.html', 'summary.json',
+    }  # fmt: skip
+    assert cli.main(['train', *robot, '--fresh', '--hold-out', '0']) == 0
+    assert [path.name for path in made.rglob('*') if path.is_file()] == ['notes.txt']
 
 
 def test_fine_tuning_says_what_it_goes_on_from(
@@ -116,6 +148,12 @@ def test_what_cannot_be_trained_on_is_refused_before_training(
         return capsys.readouterr().err
 
     assert 'expected letters' in refused(*robot, '--name', '../x')
+    nameless = tmp_path / 'nameless.yaml'
+    for name in ('', '../../x', '.hidden', 'two words'):
+        nameless.write_text(yaml.safe_dump({**contract().to_dict(), 'name': name}))
+        said = refused(*robot, '--contract', str(nameless))
+        assert f'package name {name!r} (of {nameless}; --name gives another)' in said
+    assert '--backend onnx: expected one of auto' in refused(*robot, '--backend', 'onnx')
     assert '--threads 0' in refused(*robot, '--threads', '0')
     assert '--effort 0' in refused(*robot, '--effort', '0')
     assert 'no bag there' in refused(*robot, str(tmp_path / 'nowhere'))
@@ -139,7 +177,16 @@ def test_an_installation_that_cannot_train_says_how_one_can(
         patched.setattr(cli_train, 'NEEDED', ('numpy', 'no_such_torch'))
         assert cli.main(['train', *robot]) == 1
     said = capsys.readouterr().err
-    assert 'needs no_such_torch' in said and 'make setup-train' in said
+    assert 'needs no_such_torch' in said and 'make setup-train in' in said
+    find_spec = importlib.util.find_spec
+    with monkeypatch.context() as patched:
+        hidden = {'onnxruntime': None}
+        patched.setattr(
+            importlib.util, 'find_spec', lambda name: hidden.get(name, True) and find_spec(name)
+        )
+        assert cli.main(['train', *robot]) == 1
+    said = capsys.readouterr().err
+    assert 'needs onnxruntime' in said and 'make setup-train ENGINES=ort,openvino' in said
     monkeypatch.setattr(cli_train.share, 'REPOSITORY', tmp_path)
     assert cli.main(['train', *robot]) == 1
     assert 'clone of the repository' in capsys.readouterr().err

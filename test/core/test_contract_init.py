@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from wm_ros import cli, share
-from wm_ros.bag import BagRecorder, iter_steps, ros_types
+from wm_ros.bag import BagError, BagRecorder, iter_steps, ros_types
 from wm_ros.bag.stream import action_bytes, compressed_image_bytes, header, image_bytes
 from wm_ros.contract import StreamContract, find_contract
 from wm_ros.contract_fields import ContractError
 from wm_ros.contract_init import Wish, propose
 from wm_ros.contract_init.text import widened
+from wm_ros.evaluation.held_out import choose
 from wm_ros.sources import (
     ACTION,
     COMPRESSED_IMAGE,
@@ -276,6 +277,34 @@ def test_joints_that_come_and_go_and_names_that_clash(tmp_path: Path) -> None:
         propose([bag], Wish(actions=('/arm_cmd', '/second_cmd')))
 
 
+def named(turns: list[list[str]], number: int = 30) -> list[Message]:
+    """Joint commands that name other joints in turn."""
+    stamps = [T0 + i * 100 * MS for i in range(number)]
+    names = [turns[i % len(turns)] for i in range(number)]
+    return [('/cmd', JOINT_STATE, joints(n, [0.5] * len(n), s), s) for n, s in zip(names, stamps)]
+
+
+def test_joints_that_only_take_turns_have_nothing_in_common(tmp_path: Path) -> None:
+    """Arm and gripper on one topic: a, b, a names neither in every message."""
+    for name, turns in (('two', [['a'], ['b']]), ('three', [['a'], ['b'], ['a']])):
+        bag = record(tmp_path / name, frames(), named(turns))
+        with pytest.raises(ContractError, match=r'no joint that every message names \(found a, b'):
+            propose([bag], Wish())
+
+
+def test_messages_that_name_no_joint_command_nothing(tmp_path: Path) -> None:
+    bag = record(tmp_path / 'bag', frames(), named([['a', 'b'], ['a', 'b'], [], ['a']]))
+    found = propose([bag], Wish())
+    assert [entry.name for entry in found.contract.entries] == ['a']
+    assert '# left out, not named in every message: b' in found.text
+    assert any('7 of 30 messages name no joint: refused' in line for line in found.to_check)
+    counts = steps_of(bag, found.text, tmp_path)[1]
+    assert counts['action.missing_entry'] == 7
+    silent = record(tmp_path / 'silent', frames(), named([[]]))
+    with pytest.raises(ContractError, match=r'no joint that every message names \(found no names'):
+        propose([silent], Wish())
+
+
 def test_what_cannot_be_proposed_is_listed(tmp_path: Path) -> None:
     blind = record(tmp_path / 'blind', commands('/cmd', wave(), ['a', 'b']))
     with pytest.raises(ContractError, match=r'no camera topic .*found /cmd \(sensor_msgs/msg/Jo'):
@@ -326,6 +355,70 @@ def test_the_command_writes_a_file_once(
     assert (contract.name, contract.image_size) == ('arm', 32)
     assert cli.main(words) == 1
     assert 'may have been edited' in capsys.readouterr().err
+
+
+def robot(folder: Path, wide: str = '') -> Path:
+    """Six bags of 0 to 1 rad and a file that is none; one of them goes to 9 rad."""
+    for number in range(6):
+        name = f'e{number}'
+        values = wave()[:, :1] * (9 if name == wide else 1)
+        record(folder / name, frames(), commands('/cmd', values, ['a']))
+    (folder / 'LICENSE').touch()
+    return folder
+
+
+def test_what_training_takes_is_taken_and_what_it_holds_out_is_in_no_limit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bags = robot(tmp_path / 'bags', wide='e3')
+    assert choose([f'e{i}' for i in range(6)], None).held_out == ('e3',)
+
+    def limits(*words: str) -> tuple[float, float]:
+        out = tmp_path / f'{len(list(tmp_path.iterdir()))}.yaml'
+        assert cli.main(['contract', 'init', *words, '--out', str(out)]) == 0
+        (entry,) = StreamContract.load(out).entries
+        texts.append(out.read_text())
+        return entry.low, entry.high
+
+    texts: list[str] = []
+    assert limits(str(bags)) == (-0.2, 1.2)
+    said = capsys.readouterr().out
+    assert 'held out, so not in any range: e3' in said
+    assert 'e2: the first 30 steps' in said and 'e3: the first' not in said
+    assert '# Held out, so not in any range: e3.' in texts[0]
+    wide = (-1.8, 10.8)
+    assert limits(str(bags), '--hold-out', 'e0,e5') == limits(str(bags), '--hold-out', '0') == wide
+    assert 'in any range: e0, e5.' in texts[1] and 'in any range: nothing.' in texts[2]
+    assert limits(*(str(bags / f'e{i}') for i in range(6))) == (-0.2, 1.2)
+    assert cli.main(['contract', 'init', str(bags), '--hold-out', 'e9']) == 1
+    assert '--hold-out e9: not among the bags' in capsys.readouterr().err
+
+
+def test_topics_that_a_held_out_bag_lacks_are_not_proposed(tmp_path: Path) -> None:
+    one = record(tmp_path / 'one', frames(), commands('/cmd', wave(), ['a', 'b']),
+                 commands('/more_cmd', wave()[:, :1], ['c']))  # fmt: skip
+    two = record(tmp_path / 'two', frames(), commands('/cmd', wave() * 9, ['a', 'b']))
+    found = propose([one], Wish(), [two])
+    assert [entry.name for entry in found.contract.entries] == ['a', 'b']
+    assert found.contract.entries[0].high == 1.2
+
+
+def test_a_bag_that_cannot_be_read_leaves_no_file_that_blocks_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bags, out = robot(tmp_path / 'bags'), tmp_path / 'new' / 'arm.yaml'
+    words = ['contract', 'init', str(bags), '--out', str(out)]
+
+    def broken(bag: Path, contract: StreamContract) -> tuple[int, Counter[str]]:
+        assert not out.exists()
+        raise BagError(f'bag {bag}: no step under contract')
+
+    with monkeypatch.context() as patched:
+        patched.setattr('wm_ros.contract_init.try_out', broken)
+        assert cli.main(words) == 1
+    assert 'no step under contract' in capsys.readouterr().err
+    assert not out.parent.exists()
+    assert cli.main(words) == 0
 
 
 @pytest.mark.skipif(not REAL_BAGS, reason='no bags of the real robot beside the checkout')

@@ -113,6 +113,21 @@ def test_a_contract_that_does_not_fit_leaves_the_old_package_in_place(
     assert ModelPackage.load(package.path).sha256 == package.sha256
 
 
+def test_a_name_or_a_folder_of_something_else_costs_no_package(
+        export: Export, build: Build, autoencoder: Autoencoder, tmp_path: Path) -> None:
+    """A contract without a name meant the folder of all packages."""
+    package, named = export('ttt'), options()
+    del named['name']
+    kept = sorted(package.path.parent.rglob('*'))
+    for name in ('', '../../x', '.x'):
+        with pytest.raises(PackageError, match='expected letters'):
+            export_package(build('ttt'), autoencoder, package.path.parent / name, name=name,
+                           **named)
+    with pytest.raises(PackageError, match='so no package: left as it is'):
+        export_package(build('ttt'), autoencoder, package.path.parent, **options())
+    assert sorted(package.path.parent.rglob('*')) == kept
+
+
 def test_exporting_leaves_the_modules_as_they_were(export: Export, build: Build,
                                                    autoencoder: Autoencoder) -> None:
     export('ttt')

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
-from training.bags import BagWorld, read_clips
+from training.bags import BagWorld
+from training.reading import read_bag
 from training.tabletop import TabletopWorld
 from wm_ros.bag.record import BagRecorder
 from wm_ros.bag.stream import StreamRecorder, action_bytes, image_bytes
@@ -36,7 +37,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_rendered_clip_equals_the_recorded_one(bag: Path) -> None:
     rendered = TabletopWorld(CONTRACT, 64).practice(3, FRAMES)
-    (recorded,) = read_clips(bag, StreamContract.load(CONTRACT))
+    (recorded,) = read_bag(bag, StreamContract.load(CONTRACT)).clips
     assert np.array_equal(recorded.images_THWC, rendered.images_THWC)
     np.testing.assert_allclose(recorded.actions_TA, rendered.actions_TA, rtol=0, atol=1e-6)
 

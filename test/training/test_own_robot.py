@@ -57,11 +57,13 @@ def two_eyed(name: str, joints: int = 11) -> StreamContract:
 
 def record(path: Path, seed: int, joints: int = 11) -> None:
     """A square goes to and fro as commanded, seen from two sides."""
+    contract = two_eyed(path.name, joints)
     with BagRecorder(path) as recorder:
         for number in range(FRAMES):
             at_ns = 10**9 + number * PERIOD_NS
             place = np.sin((number + 7 * seed) / 6)
-            recorder.write('/command', ACTION, action_bytes(np.full(joints, place), at_ns), at_ns)
+            values_A = contract.denormalise(np.full(joints, 0.9 * place))
+            recorder.write('/command', ACTION, action_bytes(values_A, at_ns), at_ns)
             for topic, sign in zip(CAMERAS, (1, -1), strict=True):
                 image_HWC = np.full((32, 64, 3), 60, np.uint8)
                 left = 24 + round(sign * 20 * place)
@@ -163,11 +165,11 @@ def test_the_report_is_of_the_bags_that_were_held_out(trained: tuple[Path, int, 
     assert split == {'practice': ['e0', 'e1', 'e3', 'e4'], 'held_out': ['e2']}
     made_of = artefact.load(out / 'artefacts' / 'two_eyed' / 'tokenizer.pt').meta['made_of']
     assert sorted(made_of['world']['bytes']) == split['practice']
-    summary = json.loads((out / 'report' / 'summary.json').read_text())
+    summary = json.loads((out / 'report' / 'two_eyed' / 'summary.json').read_text())
     assert [bag['name'] for bag in summary['bags']] == ['e2'] and summary['complete']
     assert summary['packages']['model']['name'] == 'two_eyed'
     assert summary['pooled']['by_horizon']['anchors'] == 1
-    assert {'index.html', 'e2'} <= {path.name for path in (out / 'report').iterdir()}
+    assert {'index.html', 'e2'} <= {path.name for path in (out / 'report' / 'two_eyed').iterdir()}
 
 
 @pytest.mark.slow

@@ -30,11 +30,14 @@ from training.recipes import (
 )
 from training.run import Run
 from training.shards import Shards, write_shards
+from wm_ros import cli_train
+from wm_ros.backends import EngineUnavailable
 from wm_ros.bag import BagError
 from wm_ros.config import ModelConfig
 from wm_ros.contract import StreamContract
 from wm_ros.manifest import PackageError
 from wm_ros.model_package import MANIFEST, ModelPackage
+from wm_ros.nodes import demo_real
 from wm_ros.share import REPOSITORY
 from wm_ros.toy_package import write_toy_package
 
@@ -551,16 +554,50 @@ def test_a_fresh_start_is_one_or_is_refused(
     assert '--fresh: compare trains no teacher' in capsys.readouterr().err
 
 
+def test_the_demo_of_the_real_robot_and_wm_train_share_no_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They hold out other bags: one package would have learnt from what the other is judged on."""
+    asked: list[argparse.Namespace] = []
+    for what in main.RUNS:
+        monkeypatch.setitem(main.RUNS, what, asked.append)
+    for what in ('real', 'tabletop'):
+        call(monkeypatch, what)
+    demo, other = asked
+    parser = argparse.ArgumentParser()
+    cli_train.train_arguments(parser)
+    assert other.work == parser.get_default('out') == Path('out/train')
+    assert other.work not in (demo.work, *demo.work.parents)
+    assert Path(demo_real.PACKAGE) == demo.packages / 'g1_bottle'
+    call(monkeypatch, 'real', '--work', 'mine')
+    assert asked[-1].packages == Path('mine/packages')
+
+
+def test_an_export_that_could_not_be_checked_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    for what in main.RUNS:
+        monkeypatch.setitem(main.RUNS, what, lambda args: begun.append(args.what))
+    monkeypatch.setattr('wm_ros.backends.resolve.util.find_spec', lambda _: None)
+    for what in ('tabletop', 'baselines', 'real'):
+        with pytest.raises(EngineUnavailable, match='export: onnxruntime is not installed'):
+            call(monkeypatch, what)
+    for what in ('tiny', 'compare'):  # these export nothing
+        call(monkeypatch, what)
+    assert begun == ['tiny', 'compare']
+
+
 def test_clips_that_no_window_fits_into_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
     autoencoder, run = Autoencoder(MODEL), run_of(tmp_path)
-    for frames in (40, 20):
+    for frames in (80, 20):
         write_shards(
             tmp_path / str(frames), run.world, autoencoder, seeds=range(1), frames=frames
         )
-    shards = Shards([tmp_path / '40', tmp_path / '20'], MODEL.latent_shape, 3)
+    shards = Shards([tmp_path / '80', tmp_path / '20'], MODEL.latent_shape, 3)
     for frames, short in ((16, [False, False]), (24, [False, True]), (99, [False, True])):
         assert shards.too_short(frames).tolist() == short
     monkeypatch.setattr(Run, 'shards', lambda *_: shards)
@@ -570,3 +607,7 @@ def test_clips_that_no_window_fits_into_are_named(
     told = 'long never draws 1 of 2 clips, shorter than its windows: short_bag (20 frames)'
     assert told in said
     assert said.count('never draws') == 1  # windows of the others are short enough
+    assert 'windows of' not in said
+    long = replace(RECIPE.teachers[1], frames=99)
+    run._tell_left_out(long, shards)
+    assert 'long: windows of 80 frames, not 99' in ' '.join(capsys.readouterr().out.split())

@@ -66,14 +66,14 @@ def _tensorrt(package: ModelPackage, threads: int, precision: str, reason: str) 
 
 
 def _cuda(package: ModelPackage, threads: int, precision: str, reason: str) -> Backend:
-    _require_onnxruntime('cuda')
+    require_onnxruntime('cuda')
     from wm_ros.backends.onnxruntime_backend import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(package, threads, precision, reason, cuda=True)
 
 
 def _onnxruntime(package: ModelPackage, threads: int, precision: str, reason: str) -> Backend:
-    _require_onnxruntime('onnxruntime')
+    require_onnxruntime('onnxruntime')
     from wm_ros.backends.onnxruntime_backend import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(package, threads, precision, reason)
@@ -93,9 +93,15 @@ def _toy(package: ModelPackage, threads: int, precision: str, reason: str) -> Ba
     return ToyBackend(package, reason)
 
 
-def _require_onnxruntime(kind: str) -> None:
-    """Both distributions install the import name `onnxruntime`; together, which one answers is
-    chance.
+def require_onnxruntime(kind: str) -> None:
+    """Refuse a Python without ONNX Runtime, or with both of its distributions: they share the
+    import name `onnxruntime`, and which one answers is chance.
+
+    Args:
+        kind: who needs it, for the text.
+
+    Raises:
+        EngineUnavailable: it is missing, or there twice.
     """
     installed = [name for name in ('onnxruntime', 'onnxruntime-gpu') if _installed(name)]
     if len(installed) > 1:

@@ -100,6 +100,8 @@ def _source(topic: Topic, facts: MessageFacts, stamp: str) -> tuple[ActionSource
     integrate, remarks = None, []
     if facts.left_out:
         remarks.append(f'left out, not named in every message: {", ".join(facts.left_out)}')
+    if facts.nameless:
+        remarks.append(f'{facts.nameless} of {facts.messages} messages name no joint: refused')
     if topic.msgtype in TWIST_TYPES:
         names, units, integrate = POSE_ENTRIES, POSE_UNITS, 'body'
         remarks.append('guess: velocities of the body; the entries are the pose they lead to')
@@ -123,7 +125,7 @@ def _stamp(topic: Topic, facts: MessageFacts, camera_late_ns: int) -> tuple[str,
     if topic.msgtype in HEADERLESS_TYPES or facts.zero_stamps or late_ns is None:
         why = 'the type has no header'
         if topic.msgtype not in HEADERLESS_TYPES:
-            why = f'guess: {facts.zero_stamps} of {topic.messages} messages have no header stamp'
+            why = f'guess: {facts.zero_stamps} of {facts.messages} messages have no header stamp'
         remarks = [f'{why}, so commands are placed by their time of receipt']
         if abs(camera_late_ns) > OTHER_CLOCK_NS:
             remarks.append(

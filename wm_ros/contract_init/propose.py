@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from wm_ros.bag import iter_steps
+from wm_ros.bag.episodes import bag_name
 from wm_ros.contract import StreamContract
 from wm_ros.contract_fields import ContractError
 from wm_ros.contract_init.choice import Topic, choose_actions, choose_camera, topics_of
@@ -53,18 +54,20 @@ class Proposal:
     to_check: tuple[str, ...]
 
 
-def propose(bags: Sequence[Path], wish: Wish) -> Proposal:
-    """Propose a contract; ranges are over all bags.
+def propose(bags: Sequence[Path], wish: Wish, held_out: Sequence[Path] = ()) -> Proposal:
+    """Propose a contract; rate, entries and limits are over all bags but those held out.
 
     Args:
         bags: recordings of one robot.
         wish: what the user has decided.
+        held_out: more of them, to judge a model by: only their lists of topics are read, so that
+            no limit knows what they hold.
 
     Raises:
         BagError: a bag cannot be read.
         ContractError: no camera or no command topic that can be used, listing what there is.
     """
-    topics = topics_of(bags)
+    topics = topics_of([*bags, *held_out])
     camera_topic, camera_remarks = choose_camera(topics, wish.image)
     chosen, action_remarks = choose_actions(topics, wish.actions)
     camera = camera_facts(bags, camera_topic)
@@ -80,7 +83,7 @@ def propose(bags: Sequence[Path], wish: Wish) -> Proposal:
         reset=reset,
     )
     remarks: dict[str, Sequence[str]] = {
-        '': _heading(bags),
+        '': _heading(bags, held_out),
         'rate_hz': rate_remarks,
         'image_size': _size_remarks(camera),
         'cameras': camera_remarks,
@@ -144,12 +147,14 @@ def _require_new_names(part: Commands, parts: Sequence[Commands]) -> None:
             )
 
 
-def _heading(bags: Sequence[Path]) -> tuple[str, ...]:
-    named = ', '.join(bag.name for bag in bags[:3]) + (', ...' if len(bags) > 3 else '')
+def _heading(bags: Sequence[Path], held_out: Sequence[Path]) -> tuple[str, ...]:
+    named = ', '.join(map(bag_name, bags[:3])) + (', ...' if len(bags) > 3 else '')
     number = '1 bag' if len(bags) == 1 else f'{len(bags)} bags'
+    apart = ', '.join(map(bag_name, held_out)) or 'nothing'
     return (
         f'Proposed by `wm contract init` from {number} ({named}). Check every guess.',
         'Limits: the range found, widened on each side by a fifth, angles by 0.1 rad at least.',
+        f'Held out, so not in any range: {apart}.',
     )
 
 

@@ -64,14 +64,18 @@ class MessageFacts:
     Attributes:
         names: joints named in every message; empty for types without names.
         left_out: joints that only some messages name.
+        nameless: messages that name no joint; they command nothing and are refused when read.
+        messages: how many there are.
         field: which numbers of a joint message are filled.
         width: numbers per message, for types without names.
-        zero_stamps: messages without a stamp.
+        zero_stamps: messages without a stamp, of those that command something.
         late_ns: median of receipt minus stamp, of those with one; None without any.
     """
 
     names: tuple[str, ...]
     left_out: tuple[str, ...]
+    nameless: int
+    messages: int
     field: str
     width: int
     zero_stamps: int
@@ -119,12 +123,17 @@ def message_facts(bags: Sequence[Path], topic: Topic) -> MessageFacts:
     seen: dict[str, None] = {}
     fields: set[str] | None = None
     widths: set[int] = set()
-    zero, late_ns = 0, []
+    count, nameless, zero, late_ns = 0, 0, 0, []
     for message, log_ns in _messages(bags, topic):
+        count += 1
         if named:
             names, filled = _joints(topic.msgtype, message)
+            if not names:
+                nameless += 1
+                continue
             seen |= dict.fromkeys(names)
-            common = {name: None for name in common or names if name in names}
+            before = names if common is None else common
+            common = {name: None for name in before if name in names}
             fields = filled if fields is None else fields & filled
         else:
             widths.add(_width(message))
@@ -141,6 +150,8 @@ def message_facts(bags: Sequence[Path], topic: Topic) -> MessageFacts:
     return MessageFacts(
         names_E,
         tuple(name for name in seen if name not in names_E),
+        nameless,
+        count,
         next((name for name in ('position', 'velocity', 'effort') if name in (fields or ())), ''),
         max(widths, default=0),
         zero,

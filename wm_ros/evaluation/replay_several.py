@@ -17,6 +17,7 @@ from rich.console import Console
 from wm_ros.bag import BagError
 from wm_ros.evaluation import pictures, replay_result, replay_run
 from wm_ros.evaluation.fail_if import judge
+from wm_ros.evaluation.replay_page import FILM
 from wm_ros.evaluation.replay_run import DONE, FAILED, INCOMPLETE, REPORT, Order
 from wm_ros.evaluation.replay_strips import future_sheet
 from wm_ros.evaluation.replay_summary import Verdict, pool, verdicts
@@ -80,6 +81,20 @@ def run_several(
     if any(one.error for one in found):
         return INCOMPLETE
     return FAILED if any(judgement.failed for judgement in judgements) else DONE
+
+
+def forget(out: Path) -> None:
+    """Remove what an earlier `run_several` wrote into a folder, and nothing else: its bags may
+    have been others.
+    """
+    bags = [path for path in out.iterdir() if path.is_dir()] if out.is_dir() else []
+    for folder in bags:
+        for name in (replay_run.METRICS, replay_run.TIMING, replay_run.REPORT, FILM):
+            (folder / name).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    for name in (SUMMARY, INDEX):
+        (out / name).unlink(missing_ok=True)
 
 
 def _replay(order: Order, name: str, out: Path, console: Console) -> _Replayed:

@@ -3,7 +3,8 @@
     python -m wm_ros.nodes.demo_real --bag ../shared/data/g1_bottle/episode_001 --out out/demo_real
 
 The bag's messages are re-stamped to now, so that the node sees a live robot. Leaves the same files
-as the demo. The episode should be one that the package was not trained on.
+as the demo. The episode should be one that the package was not trained on: the package is that of
+`python -m training.main real`, which has a folder of its own beside that of `wm train`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from wm_ros.model_package import ModelPackage, find_package
 from wm_ros.nodes.rehearsal import Rehearsal, run
 
 HELD_OUT = 'episode_001'  # what `python -m training.main real` does not train on
+PACKAGE = 'out/demo_real/train/packages/g1_bottle'  # where it leaves its package
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--out', type=Path, default=Path('out/demo_real'))
     held_out = share.g1_bottle() / HELD_OUT
     parser.add_argument('--bag', type=Path, default=held_out, help='episode to play')
-    parser.add_argument('--package', default='out/train/packages/g1_bottle')
+    parser.add_argument('--package', default=PACKAGE)
     parser.add_argument('--contract', default='', help='name or file (default: in the package)')
     parser.add_argument('--backend', default='auto')
     given = parser.parse_args(arguments)
