@@ -1,4 +1,4 @@
-"""Variations of what a camera saw: somewhat shifted, nearer or further, brighter, in other colours.
+"""Variations of what a camera saw: shifted, turned, nearer or further, in another light.
 
 A robot's bags show few places: a tokenizer that sees nothing else learns them by heart, and is
 10 dB worse on the next recording (docs/log.md). Here no contents change, so what a command does
@@ -45,12 +45,12 @@ class Variation:
     mirror: bool = False
 
     def __call__(self, image_HWC: ImageArray) -> ImageArray:
-        """Return a uint8 RGB frame as it would be seen so; borders are repeated."""
+        """Return a uint8 RGB frame as it would be seen so; borders are mirrored."""
         height, width = image_HWC.shape[:2]
         moved = cv2.getRotationMatrix2D((width / 2, height / 2), self.turn_deg, self.zoom)
         moved[:, 2] += self.shift[0] * width, self.shift[1] * height
         seen_HWC = cv2.warpAffine(
-            image_HWC, moved, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+            image_HWC, moved, (width, height), borderMode=cv2.BORDER_REFLECT
         )
         if self.mirror:
             seen_HWC = seen_HWC[:, ::-1]

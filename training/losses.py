@@ -103,7 +103,8 @@ def draw_rows(
         whole_share=stage.whole_share,
     )
     if stage.action_noise:
-        batch = replace(batch, actions_BTA=shaken(batch.actions_BTA, stage.action_noise, generator))
+        actions_BTA = shaken(batch.actions_BTA, stage.action_noise, generator)
+        batch = replace(batch, actions_BTA=actions_BTA)
     seen, gate = history(batch, stage.noisy_share, stage.noise_level, stage.dropped, generator)
     return rows_of(model, batch, seen, gate, generator, stage.depths)
 
