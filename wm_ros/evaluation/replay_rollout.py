@@ -91,8 +91,10 @@ class Rollout:
         """Imagine the next frames of all runs that go on; False once none does.
 
         Where an output is not finite the chunk is imagined once more run by run, from the same
-        memory, commands and noise: bit-equal where the engine computes a row of a batch as it
-        does the row alone.
+        memory, commands and noise. The others get what they would have had, to the bit, where the
+        engine computes a row of a batch as it does the row alone; else to the rounding with which
+        it answers to any other size of batch (float32: the last digits of a latent; bfloat16:
+        pictures some levels apart).
         """
         self._keep([row for row, end in enumerate(self._ends) if end > self.done])
         if not self._runs:
