@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from replay_bags import made, run, steps, toy_model
+from replay_bags import contract, made, metrics_of, run, steps, toy_model, wm_replay, write_bag
 
+from wm_ros.backends.toy_backend import ToyBackend
+from wm_ros.evaluation import replay_hooks, replay_run
 from wm_ros.evaluation.replay_futures import SETTLED
+from wm_ros.toy_package import write_toy_package
 from wm_ros.world_model import WorldModel
 
 Wanted = Callable[[Any, int], Any]
@@ -167,3 +170,34 @@ def test_a_free_run_that_is_not_finite_does_not_cost_the_others_theirs(
             assert now.shown['second'] == {}
             continue
         np.testing.assert_array_equal(now.shown['second']['5s'], was.shown['second']['5s'])
+
+
+def test_output_that_is_not_finite_starts_afresh_and_fails_conditions(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(replay_run, 'installed', lambda *_: replay_hooks.Hooks())
+    monkeypatch.setattr(replay_run, 'write_page', lambda path, *_: path.write_text('page'))
+    package = write_toy_package(tmp_path / 'toy', contract()).path
+    run, calls = ToyBackend.run, []
+
+    def poisoned(self: ToyBackend, graph: str, inputs: Any) -> Any:
+        outputs = run(self, graph, inputs)
+        calls.append(graph)
+        if graph == 'predict' and calls.count('predict') == 6:
+            outputs['latent'] = np.full_like(outputs['latent'], np.nan)
+        return outputs
+
+    monkeypatch.setattr(ToyBackend, 'run', poisoned)
+    bag = write_bag(tmp_path / 'bag', 12)
+    assert wm_replay(bag, package, tmp_path / 'out') == 0
+    found = metrics_of(tmp_path / 'out')
+    assert found['packages']['model']['not_finite'] == 1
+    assert found['one_step']['frames'] == 10, 'one step gave no prediction for the next'
+    assert found['one_step']['not_finite'] == 1
+    assert '1 outputs of model were not finite' in capsys.readouterr().out
+    assert wm_replay(bag, package, tmp_path / 'gate', '--fail-if', 'psnr < 0') == 0, 'none is bad'
+    calls.clear()
+    assert wm_replay(bag, package, tmp_path / 'gate', '--fail-if', 'psnr < 0') == 2
+    assert ', and 1 outputs of model were not finite' in capsys.readouterr().out
