@@ -1,16 +1,29 @@
-"""Small bags for the tests of replay: a square that moves over a striped table."""
+"""Small bags for the tests of replay, a square that moves over a striped table, and what replays
+them with the toy package.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from wm_ros.bag import BagRecorder, ros_types
+from wm_ros import cli
+from wm_ros.backends.toy_backend import ToyBackend
+from wm_ros.bag import BagRecorder, iter_steps, ros_types
 from wm_ros.bag.stream import action_bytes, image_bytes
 from wm_ros.contract import StreamContract, find_contract
+from wm_ros.datatypes import Step
+from wm_ros.evaluation.replay import Replay
+from wm_ros.evaluation.replay_contender import Contender
+from wm_ros.evaluation.replay_hooks import Hooks
 from wm_ros.sources import ACTION, IMAGE
+from wm_ros.toy_package import write_toy_package
+from wm_ros.world_model import WorldModel
 
 CAMERA, COMMAND, RESET = '/camera/image_raw', '/command', '/restart'
 EMPTY = 'std_msgs/msg/Empty'
@@ -72,3 +85,46 @@ def write_bag(
             if number not in missing:
                 recorder.write(CAMERA, IMAGE, data, stamp_ns)
     return path
+
+
+def steps(tmp_path: Path, frames: int, **given: Any) -> list[Step]:
+    """The steps of a bag, which `write_bag` makes of the rest."""
+    return list(iter_steps(write_bag(tmp_path / 'bag', frames, **given), contract()))
+
+
+def toy_model(path: Path) -> WorldModel:
+    """The toy package of the table-top, made in a folder."""
+    package = write_toy_package(path, contract())
+    return WorldModel(package, ToyBackend(package))
+
+
+def made(
+    model: WorldModel, frames: int, hooks: Hooks | None = None, second: WorldModel | None = None
+) -> Replay:
+    """A replay of one model or two, whose clock goes on by a millisecond at every look."""
+    models = {'model': model} | ({'second': second} if second else {})
+    contenders = [
+        Contender(who, one, contract(), 0, count(0, 1_000_000).__next__)
+        for who, one in models.items()
+    ]
+    return Replay(contenders, contract(), frames, 0, hooks or Hooks(), lambda: 0)
+
+
+def run(replay: Replay, taken: Iterable[Step]) -> None:
+    """Take all steps and finish."""
+    for step in taken:
+        replay.take(step)
+    replay.finish(lambda *_: None)
+
+
+def wm_replay(bags: Path | list[Path], package: Path, out: Path, *words: str) -> int:
+    """`wm replay` with the toy engine; its exit status."""
+    named = [str(bag) for bag in (bags if isinstance(bags, list) else [bags])]
+    given = ['--package', str(package), '--backend', 'toy', '--out', str(out)]
+    return cli.main(['replay', *named, *given, *words])
+
+
+def metrics_of(out: Path) -> dict[str, Any]:
+    """The metrics of a folder that was written to."""
+    found: dict[str, Any] = json.loads((out / 'metrics.json').read_text())
+    return found

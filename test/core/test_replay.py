@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from replay_bags import contract, square, write_bag
+from replay_bags import contract, metrics_of, square, write_bag
+from replay_bags import wm_replay as replay
 
-from wm_ros import cli
 from wm_ros.evaluation import replay_hooks, replay_page, replay_run
 from wm_ros.toy_package import write_toy_package
 
@@ -32,17 +30,6 @@ def without_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def with_page(without_hooks: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay_run, 'write_page', replay_page.write_page)
-
-
-def replay(bag: Path, package: Path, out: Path, *words: str) -> int:
-    return cli.main(
-        ['replay', str(bag), '--package', str(package), '--backend', 'toy', '--out', str(out)]
-        + list(words)
-    )
-
-
-def metrics_of(out: Path) -> dict[str, Any]:
-    return json.loads((out / 'metrics.json').read_text())
 
 
 def test_a_bag_gives_four_files_and_twice_the_same_metrics(
@@ -217,23 +204,18 @@ def test_a_contract_that_does_not_fit_is_refused(
     assert 'does not fit' in capsys.readouterr().err
 
 
-def test_output_that_is_not_finite_starts_afresh_and_is_counted(
-    tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_fails_leaves_no_results_of_an_earlier_one(
+    tmp_path: Path, package: Path
 ) -> None:
-    from wm_ros.backends.toy_backend import ToyBackend
-
-    run, calls = ToyBackend.run, []
-
-    def poisoned(self: ToyBackend, graph: str, inputs: Any) -> Any:
-        outputs = run(self, graph, inputs)
-        calls.append(graph)
-        if graph == 'predict' and calls.count('predict') == 6:
-            outputs['latent'] = np.full_like(outputs['latent'], np.nan)
-        return outputs
-
-    monkeypatch.setattr(ToyBackend, 'run', poisoned)
-    bag = write_bag(tmp_path / 'bag', 12)
-    assert replay(bag, package, tmp_path / 'out') == 0
-    found = metrics_of(tmp_path / 'out')
-    assert found['packages']['model']['not_finite'] == 1
-    assert found['one_step']['frames'] == 10, 'one step gave no prediction for the next'
+    bag, out = write_bag(tmp_path / 'bag', 60), tmp_path / 'out'
+    assert replay(bag, package, out) == 0
+    (out / 'notes.txt').write_text('mine')
+    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert set(kept) >= FILES - {'side_by_side.mp4'}
+    for words in (['--fail-if', 'psnr < second'], ['--contract', 'g1_bottle']):
+        assert replay(bag, package, out, *words) == 1
+    assert replay(tmp_path / 'none', package, out) == 1
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == kept, 'refused: untouched'
+    bad = write_bag(tmp_path / 'bad', 5, broken=0)
+    assert replay(bad, package, out) == 1
+    assert [path.name for path in out.iterdir()] == ['notes.txt']

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replay_bags import contract, write_bag
+from replay_bags import contract, metrics_of, write_bag
+from replay_bags import wm_replay as replay
 
 from wm_ros import cli
 from wm_ros.evaluation import replay_figures, replay_hooks, replay_page, replay_run
 from wm_ros.evaluation.replay_baseline import BaselineError, load_baseline, with_baseline
+from wm_ros.evaluation.replay_result import FORMAT
 from wm_ros.toy_package import write_toy_package
 
 
@@ -27,17 +29,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay_run, 'installed', lambda *_: replay_hooks.Hooks())
     for name in ('by_horizon', 'free_running', 'by_lag', 'over_time'):
         monkeypatch.setattr(replay_page.replay_plots, name, lambda *_: None)
-
-
-def replay(bag: Path, package: Path, out: Path, *words: str) -> int:
-    return cli.main(
-        ['replay', str(bag), '--package', str(package), '--backend', 'toy', '--out', str(out)]
-        + list(words)
-    )
-
-
-def metrics_of(out: Path) -> dict[str, Any]:
-    return json.loads((out / 'metrics.json').read_text())
 
 
 @pytest.fixture(scope='module')
@@ -116,7 +107,7 @@ def test_a_list_of_faults_that_cannot_be_read_is_refused(
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
-        ({'format': 0}, 'has format 0, expected 1'),
+        ({'format': 1}, 'has format 1, expected 2'),
         ({'rate_hz': 30.0}, 'has 30 steps per second, expected 25'),
         ({'by_horizon': {'counts': {'1': 3, '50': 3}}}, 'by_horizon has the horizons 1, 50'),
         ({'free_running': {'counts': {'5s': 3}}}, 'free_running has the horizons 5s'),
@@ -128,8 +119,58 @@ def test_what_was_measured_otherwise_is_refused(
     other = tmp_path / 'other.json'
     other.write_text(json.dumps(metrics_of(earlier.parent) | change))
     with pytest.raises(BaselineError) as error:
-        load_baseline(other, 1, 25.0)
+        load_baseline(other, FORMAT, 25.0)
     assert words in str(error.value) and str(other) in str(error.value)
+
+
+NEEDED = (
+    *('by_lag', 'counts', 'complete', 'rate_hz', 'packages', 'one_step.ssim', 'one_step.frames'),
+    *('by_horizon.delta_hold', 'by_horizon.changed_counts', 'free_running.anchors'),
+    *('packages.model.sha256', 'packages.model.not_finite'),
+)
+
+
+def test_what_is_not_whole_is_refused_at_the_door(tmp_path: Path, earlier: Path) -> None:
+    whole, other = earlier.read_text(), tmp_path / 'other.json'
+    for name in NEEDED:
+        cut = json.loads(whole)
+        *outer, last = name.split('.')
+        place = cut
+        for key in outer:
+            place = place[key]
+        del place[last]
+        other.write_text(json.dumps(cut))
+        with pytest.raises(BaselineError, match=last) as error:
+            load_baseline(other, FORMAT, 25.0)
+        assert str(other) in str(error.value)
+    other.write_text(whole)
+    assert load_baseline(other, FORMAT, 25.0) == json.loads(whole)
+
+
+def test_a_replay_is_not_lost_where_what_follows_fails(
+    tmp_path: Path, good: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> None:
+        raise RuntimeError('too late')
+
+    monkeypatch.setattr(replay_run, 'judge', failing)
+    with pytest.raises(RuntimeError):
+        replay(good, package, tmp_path / 'out', '--fail-if', 'psnr < 1')
+    assert metrics_of(tmp_path / 'out')['steps'] == 120
+    assert (tmp_path / 'out' / 'timing.json').exists()
+
+
+def test_a_bag_is_judged_at_the_steps_of_the_baseline(
+    tmp_path: Path, package: Path, earlier: Path
+) -> None:
+    """As far as the bag goes, and where a frame is lost at the next."""
+    before = metrics_of(earlier.parent)
+    bag = write_bag(tmp_path / 'bag', 200, missing=(70,))
+    before['free_running']['anchors'] = [60, 70, 150]
+    (tmp_path / 'other.json').write_text(json.dumps(before))
+    words = ('--baseline', str(tmp_path / 'other.json'))
+    assert replay(bag, package, tmp_path / 'out', *words) == 0
+    assert metrics_of(tmp_path / 'out')['free_running']['anchors'] == [60, 71]
 
 
 @pytest.mark.parametrize('text', ['', '3', '{"format": 1}'])
@@ -160,6 +201,7 @@ def test_a_condition_on_what_is_not_given_is_refused_at_once(
 def test_every_table_has_the_baseline_and_the_run_is_left_alone(earlier: Path) -> None:
     metrics = metrics_of(earlier.parent)
     other = json.loads(json.dumps(metrics).replace('"model"', '"former"'))
+    other['packages'] = metrics['packages']
     text = json.dumps(metrics)
     both = with_baseline(metrics, metrics)
     assert json.dumps(metrics) == text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,55 +9,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from replay_bags import contract, square, write_bag
+from replay_bags import contract, made, run, square, steps, toy_model
 
-from wm_ros.backends.toy_backend import ToyBackend
-from wm_ros.bag import iter_steps
-from wm_ros.datatypes import Step
 from wm_ros.evaluation import metrics
 from wm_ros.evaluation import replay_pixels as pixels
 from wm_ros.evaluation.replay import Replay
-from wm_ros.evaluation.replay_contender import Contender
 from wm_ros.evaluation.replay_free import choose_anchors
-from wm_ros.evaluation.replay_futures import HELD, LATE, TRUE, Future
+from wm_ros.evaluation.replay_futures import HELD, LATE, SETTLED, TRUE, Future
 from wm_ros.evaluation.replay_hooks import Hooks
 from wm_ros.evaluation.replay_horizons import Verdict
 from wm_ros.evaluation.replay_lags import bucket_of
 from wm_ros.evaluation.replay_moments import SAMPLE, Moments
 from wm_ros.evaluation.replay_tally import Tally, Timeline, Times
 from wm_ros.evaluation.replay_window import SPAN
-from wm_ros.toy_package import write_toy_package
 from wm_ros.world_model import WorldModel
-
-CONTRACT = contract()
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> WorldModel:
-    package = write_toy_package(tmp_path / 'toy', CONTRACT)
-    return WorldModel(package, ToyBackend(package))
-
-
-def clock() -> Iterator[int]:
-    now_ns = 0
-    while True:
-        now_ns += 1_000_000
-        yield now_ns
-
-
-def made(model: WorldModel, frames: int, hooks: Hooks | None = None) -> Replay:
-    contender = Contender('model', model, CONTRACT, 0, clock().__next__)
-    return Replay([contender], CONTRACT, frames, 0, hooks or Hooks(), lambda: 0)
-
-
-def steps(tmp_path: Path, frames: int, **given: Any) -> list[Step]:
-    return list(iter_steps(write_bag(tmp_path / 'bag', frames, **given), CONTRACT))
-
-
-def run(replay: Replay, taken: list[Step]) -> None:
-    for step in taken:
-        replay.take(step)
-    replay.finish(lambda *_: None)
+    return toy_model(tmp_path / 'toy')
 
 
 def test_fast_distances_are_those_of_the_plain_twin() -> None:
@@ -158,7 +127,8 @@ def test_a_future_that_is_not_finite_does_not_cost_the_others_theirs(
     found = replay.horizons.results()
     assert replay.contenders[0].not_finite == 1
     assert replay.horizons.tally.count('psnr_whole', 'model', 25) == 3
-    assert found['counts']['25'] == replay.futures.made == 4
+    assert found['counts']['25'] == replay.futures.made == 3, 'copy-last is over the same three'
+    assert replay.futures.not_finite == 1
 
 
 def test_an_anchor_waits_for_others_no_longer_than_frames_are_kept(
@@ -177,6 +147,18 @@ def test_free_runs_are_spread_and_leave_room_for_a_mark() -> None:
     assert len({b - a for a, b in pairwise(chosen)}) <= 2
     assert choose_anchors(100, 25.0) == [] == choose_anchors(0, 25.0)
     assert choose_anchors(172, 25.0) == [43, 44]
+
+
+def test_anchors_of_an_earlier_run_are_taken_as_far_as_the_bag_goes() -> None:
+    def due(*anchors: int) -> list[int]:
+        return Replay([], contract(), 300, 0, Hooks(), lambda: 0, anchors).free._due
+
+    assert due(80, 172, 173, 400) == [80, 172]
+    assert due(400) == due() == choose_anchors(300, 25.0)
+
+
+def test_memories_settle_before_the_first_free_run() -> None:
+    assert choose_anchors(60, 5.0)[0] == SETTLED > 60 // 4
 
 
 def test_free_runs_imagine_with_true_commands_and_pass_missing_frames(

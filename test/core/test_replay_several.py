@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from replay_bags import contract, write_bag
+from replay_bags import contract, metrics_of, write_bag
+from replay_bags import wm_replay as replay
 
-from wm_ros import cli
+from wm_ros.backends.toy_backend import ToyBackend
 from wm_ros.evaluation import replay_hooks, replay_run
 from wm_ros.evaluation.fail_if import judge, parse
 from wm_ros.evaluation.replay_futures import HORIZON
@@ -37,10 +38,17 @@ def figures(count: int, changed: int, level: float) -> dict[str, Any]:
     return {
         'steps': count,
         'missing': 1,
-        'one_step': {'frames': count, 'changed_frames': changed, **dict.fromkeys(names, one_step)},
+        'packages': {'model': {'not_finite': 0}},
+        'one_step': {
+            'frames': count,
+            'changed_frames': changed,
+            'not_finite': 0,
+            **dict.fromkeys(names, one_step),
+        },
         'by_horizon': {
             'anchors': count,
             'anchors_broken_off': 1,
+            'not_finite': 0,
             'counts': dict.fromkeys(FRAMES, count),
             'changed_counts': dict.fromkeys(FRAMES, changed),
             'psnr': rows(level, 20.0),
@@ -53,6 +61,7 @@ def figures(count: int, changed: int, level: float) -> dict[str, Any]:
             'delta_shifted': {'model': dict.fromkeys(FRAMES, level - 20)},
         },
         'free_running': {
+            'not_finite': 0,
             'counts': {'5s': 1, '10s': 0},
             'changed_counts': {'5s': 5, '10s': 0},
             **{n: rows(level, 20.0, ('5s',)) for n in ('psnr', 'psnr_whole')},
@@ -116,6 +125,23 @@ def test_verdicts_say_what_holds_and_by_how_much() -> None:
     )
 
 
+def test_verdicts_do_not_hold_on_what_is_left() -> None:
+    """39 of 40 futures of a bag were not finite: the one that is left proves nothing."""
+    good, hurt = figures(40, 40, 20.5), figures(1, 1, 30.0)
+    hurt['packages']['model']['not_finite'] = hurt['by_horizon']['not_finite'] = 39
+    pooled = pool([good, hurt])
+    assert pooled['packages']['model']['not_finite'] == pooled['by_horizon']['not_finite'] == 39
+    assert pooled['by_horizon']['psnr']['model']['5'] == round((40 * 20.5 + 30) / 41, 4)
+    told = verdicts(pooled)
+    assert [one.holds for one in told] == [False] * 4
+    assert str(told[0]).startswith(
+        'beats copy-last from 5 frames on, PSNR of what changes: NO '
+        '(39 outputs of model were not finite; of what is left least at 5 ahead: +0.7'
+    )
+    assert judge(parse('psnr@25 < copy_last'), pooled).failed
+    assert [one.holds for one in verdicts(pool([good]))] == [True] * 4
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(replay_run, 'installed', lambda *_: replay_hooks.Hooks())
@@ -123,20 +149,15 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_toy_package(tmp_path / 'toy', contract()).path
 
 
-def replay(package: Path, out: Path, bags: list[Path], *words: str) -> int:
-    given = ['replay', *map(str, bags), '--package', str(package), '--backend', 'toy']
-    return cli.main([*given, '--out', str(out), *words])
-
-
 def test_two_bags_give_a_folder_each_and_a_page_over_both(
     tmp_path: Path, package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bags = [write_bag(tmp_path / name, frames) for name, frames in (('b', 60), ('a', 90))]
     out = tmp_path / 'out'
-    assert replay(package, out, bags, '--fail-if', 'psnr@25 < 0') == 0
+    assert replay(bags, package, out, '--fail-if', 'psnr@25 < 0') == 0
     assert {path.name for path in out.iterdir()} == {'a', 'b', 'index.html', 'summary.json'}
     summary = json.loads((out / 'summary.json').read_text())
-    found = [json.loads((out / name / 'metrics.json').read_text()) for name in ('a', 'b')]
+    found = [metrics_of(out / name) for name in ('a', 'b')]
     assert summary['pooled'] == json.loads(json.dumps(pool(found)))
     assert [bag['steps'] for bag in summary['bags']] == [90, 60]
     assert summary['complete'] and len(summary['verdicts']) == 4
@@ -146,7 +167,7 @@ def test_two_bags_give_a_folder_each_and_a_page_over_both(
     assert page.count('<img') >= 2 * 2 + 1 and page.index('<img') < page.index('<table')
     said = capsys.readouterr().out
     assert 'bag 1 of 2: a' in said and 'passed psnr@25 < 0' in said
-    assert replay(package, out, bags, '--fail-if', 'psnr@25 > 0') == 2
+    assert replay(bags, package, out, '--fail-if', 'psnr@25 > 0') == 2
 
 
 def test_a_broken_bag_among_good_ones_is_named(
@@ -154,7 +175,7 @@ def test_a_broken_bag_among_good_ones_is_named(
 ) -> None:
     good = write_bag(tmp_path / 'good', 60)
     bad = write_bag(tmp_path / 'bad', 5, broken=0)
-    assert replay(package, tmp_path / 'out', [good, bad]) == 1
+    assert replay([good, bad], package, tmp_path / 'out') == 1
     summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
     errors = {bag['name']: bag['error'] for bag in summary['bags']}
     assert errors['good'] is None and 'message 1 of /camera/image_raw' in errors['bad']
@@ -162,5 +183,61 @@ def test_a_broken_bag_among_good_ones_is_named(
     assert 'not used' in (tmp_path / 'out' / 'index.html').read_text()
     capsys.readouterr()
     other = write_bag(tmp_path / 'other', 5, broken=0)
-    assert replay(package, tmp_path / 'none', [other, bad]) == 1
+    assert replay([other, bad], package, tmp_path / 'none') == 1
     assert str(bad) in (said := capsys.readouterr().err) and str(other) in said
+
+
+def test_a_condition_on_what_is_not_given_is_refused_before_the_first_bag(
+    tmp_path: Path, package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bags = [write_bag(tmp_path / name, 5) for name in 'ab']
+    assert replay(bags, package, tmp_path / 'out', '--fail-if', 'psnr < second') == 1
+    assert 'needs --compare' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_results_of_an_earlier_run_over_several_bags_go(tmp_path: Path, package: Path) -> None:
+    good, bad = write_bag(tmp_path / 'a', 30), write_bag(tmp_path / 'b', 30)
+    out = tmp_path / 'out'
+    assert replay([good, bad], package, out) == 0
+    (out / 'b' / 'notes.txt').write_text('mine')
+    (bad / 'faults.json').write_text('{')
+    assert replay([good, bad], package, out) == 1
+    assert [path.name for path in (out / 'b').iterdir()] == ['notes.txt']
+    summary = (out / 'summary.json').read_text()
+    (good / 'faults.json').write_text('{')
+    assert replay([good, bad], package, out) == 1
+    assert (out / 'summary.json').read_text() == summary, 'none can be used: refused'
+    (bad / 'faults.json').unlink()
+    write_bag(tmp_path / 'c', 5, broken=0)
+    assert replay([tmp_path / 'c', tmp_path / 'none'], package, out) == 1
+    assert not (out / 'summary.json').exists() and not (out / 'index.html').exists()
+    assert (out / 'a' / 'metrics.json').exists(), 'not of this run'
+
+
+def test_outputs_that_are_not_finite_are_named_in_the_summary(
+    tmp_path: Path,
+    package: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, calls = ToyBackend.run, []
+
+    def poisoned(self: ToyBackend, graph: str, inputs: Any) -> Any:
+        outputs = run(self, graph, inputs)
+        calls.append(graph)
+        if graph == 'predict' and calls.count('predict') == 6:
+            outputs['latent'] = np.full_like(outputs['latent'], np.nan)
+        return outputs
+
+    monkeypatch.setattr(ToyBackend, 'run', poisoned)
+    bags = [write_bag(tmp_path / name, 40) for name in 'ab']
+    assert replay(bags, package, tmp_path / 'out', '--fail-if', 'psnr < 0') == 2
+    summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
+    assert [bag['not_finite'] for bag in summary['bags']] == [1, 0]
+    assert summary['packages']['model']['not_finite'] == 1
+    assert summary['pooled']['one_step']['not_finite'] == 1
+    said, page = capsys.readouterr().out, (tmp_path / 'out' / 'index.html').read_text()
+    for text in (said, page):
+        assert '1 outputs of model were not finite; left out for all: 1 pictures one' in text
+    assert 'futures; 1 outputs of model were not finite' in page, 'beside its bag'

@@ -70,7 +70,7 @@ def moments(shown_HWC: ImageArray) -> tuple[Moment, Moment]:
 
 
 def one_step(shown_HWC: ImageArray, cameras: int) -> dict[str, Any]:
-    found = OneStep(Timeline(2), cameras)
+    found = OneStep(Timeline(2), cameras=cameras)
     found.score(*moments(shown_HWC))
     return found.results()
 
@@ -125,7 +125,8 @@ def test_free_running_scores_each_camera_alone() -> None:
         marks.score(runs, {'model': shown})
         found.append(marks.results(runs))
     assert found[0] == found[1]
-    assert found[0]['counts'] == {'5s': 1, '10s': 1, '30s': 0, '60s': 0}
+    assert found[0]['anchors'] == [0]
+    assert found[0]['counts'] == {'5s': 3, '10s': 3, '30s': 0, '60s': 0}, 'pictures'
     assert found[0]['changed_counts'] == {'5s': 3, '10s': 3, '30s': 0, '60s': 0}
     errors = [
         metrics.psnr(shown, truth)

@@ -21,8 +21,8 @@ from wm_ros.contract import StreamContract
 from wm_ros.datatypes import ImageArray, MemoryState, Step
 from wm_ros.evaluation.replay_contender import Contender, Taken
 from wm_ros.evaluation.replay_film import Film
-from wm_ros.evaluation.replay_free import FreeRuns, choose_anchors
-from wm_ros.evaluation.replay_futures import Future, Futures
+from wm_ros.evaluation.replay_free import FreeRuns, choose_anchors, last_anchor
+from wm_ros.evaluation.replay_futures import SETTLED, Future, Futures
 from wm_ros.evaluation.replay_hooks import Hooks
 from wm_ros.evaluation.replay_horizons import Horizons
 from wm_ros.evaluation.replay_lags import Lags
@@ -85,6 +85,8 @@ class Replay:
         seed: of all noise of imagined futures.
         hooks: measures that may be missing.
         rss_bytes: resident memory of the process, read once per part of the bag.
+        anchors: steps at which an earlier run began free-running futures, to be judged at the
+            same ones as far as the bag goes; none to choose them.
 
     Attributes:
         steps, missing: steps so far, and those of them without a frame.
@@ -99,6 +101,7 @@ class Replay:
         seed: int,
         hooks: Hooks,
         rss_bytes: Callable[[], int],
+        anchors: Sequence[int] = (),
     ) -> None:
         self.contenders = tuple(contenders)
         self.contract = contract
@@ -106,17 +109,20 @@ class Replay:
         self.resets: Counter[str] = Counter()
         self.timeline = Timeline(frames)
         cameras = camera_names(contract.cameras)
-        self.one_step = OneStep(self.timeline, len(cameras))
+        names = [contender.name for contender in contenders]
+        self.one_step = OneStep(self.timeline, names, len(cameras))
         self.window = Window()
         self.futures = Futures(contenders, self.window, seed)
         self.left_out = hooks.left_out
         self.horizons = Horizons(hooks.perceptual, cameras)
         self.lags = Lags(hooks.reappearances, hooks.cell_px)
         self.moments = Moments()
-        anchors = choose_anchors(frames, contract.rate_hz)
+        last = last_anchor(frames, contract.rate_hz)
+        known = [number for number in anchors if number <= last]
+        anchors = known or choose_anchors(frames, contract.rate_hz)
         self.free = FreeRuns(contenders, anchors, contract.rate_hz, seed)
         self.marks = Marks(hooks.perceptual, len(cameras))
-        self.norms = {contender.name: Norms() for contender in contenders}
+        self.norms = {name: Norms() for name in names}
         self.norm_curves = Tally()
         self.timing = Timing()
         self._rss_bytes = rss_bytes
@@ -128,12 +134,16 @@ class Replay:
         moment = self._moment(step)
         taken = {contender.name: contender.take(step) for contender in self.contenders}
         self._note(taken, part)
-        finite = {who: one.memory for who, one in taken.items() if one.memory is not None}
+        settled = {
+            one.name: memory
+            for one in self.contenders
+            if one.age >= SETTLED and (memory := taken[one.name].memory) is not None
+        }
         self.one_step.score(self.window.at(self.steps - 1), moment)
         self.window.push(moment)
         self.lags.look(moment)
-        self.free.take(moment, finite)
-        for future in self.futures.take(moment, finite):
+        self.free.take(moment, settled)
+        for future in self.futures.take(moment, settled):
             self._judge(future, film)
         if film is not None:
             film.advance(self.steps)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from wm_ros.evaluation.fail_if import Judgement
+from wm_ros.evaluation.replay_figures import fallen_out, not_finite
 from wm_ros.evaluation.replay_horizons import MARKS
-from wm_ros.evaluation.replay_tally import BASELINE, COPY_LAST
+from wm_ros.evaluation.replay_tally import COPY_LAST
 
 
 def closing(
@@ -30,20 +31,27 @@ def closing(
         report, figures: files to look at.
     """
     rows, marks = metrics['by_horizon']['psnr'], metrics['free_running']['counts'].items()
-    named = [*metrics['packages'], *([BASELINE] if BASELINE in rows else []), COPY_LAST]
+    named = [*metrics['packages'], COPY_LAST]
     lines = [
         f'{metrics["steps"]} steps ({timing["bag_seconds"]} s) in {timing["seconds"]} s, '
-        f'{metrics["by_horizon"]["anchors"]} re-anchored futures, free-running anchors by mark: '
+        f'{metrics["by_horizon"]["anchors"]} re-anchored futures, free-running pictures by mark: '
         + ', '.join(f'{mark} {count}' for mark, count in marks),
         *(f'{who}: {_decibels(rows.get(who, {}))}' for who in named),
         *_counts(metrics['by_horizon']['changed_counts']),
         *_faults(metrics['faults']),
+        *warnings_of(metrics),
         *map(str, judgements),
     ]
     lines += [f'left out: {what}' for what in metrics['left_out']]
     if metrics['error'] is not None:
         lines.append(f'not complete: {metrics["error"]}')
     return [*lines, f'look at {report}; all figures: {figures}']
+
+
+def warnings_of(metrics: Mapping[str, Any]) -> list[str]:
+    """Say it where outputs were not finite, of one bag or of several pooled."""
+    reason = not_finite(metrics)
+    return [f'{reason}; left out for all: {fallen_out(metrics)}'] if reason else []
 
 
 def _decibels(row: Mapping[str, float | None]) -> str:

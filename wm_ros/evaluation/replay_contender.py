@@ -1,8 +1,9 @@
 """One package that is replayed over a bag: its stepper, the time that it takes, what went wrong.
 
 In: steps. Out: the one-step prediction and the memory after it. What steps the model is the live
-session's own `Stepper`; an output that is not finite starts the memory afresh with the next step,
-as it does live. The clock is the caller's.
+session's own `Stepper`. An output that is not finite starts the memory afresh with the next frame,
+as it does live; the stream itself goes on, since another contender may share it, so step numbers
+and integrated twists do not begin anew. The clock is the caller's.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ class Taken:
     predict_ms: float
 
 
+NOTHING = Taken(None, None, 0.0, 0.0)
+
+
 class Contender:
     """A package on its way through a bag.
 
@@ -46,6 +50,7 @@ class Contender:
 
     Attributes:
         not_finite: steps and futures with an output that was not finite.
+        age: steps since the first of the present memory, missing frames included; -1 without one.
     """
 
     def __init__(
@@ -59,23 +64,29 @@ class Contender:
         self.name = name
         self.model = model
         self.not_finite = 0
+        self.age = -1
         self._stepper = Stepper(model, contract, horizon=1, seed=seed)
         self._clock_ns = clock_ns
         self._afresh = False
 
     def take(self, step: Step) -> Taken:
-        """Observe a step and predict the next frame."""
+        """Observe a step and predict the next frame; a memory begins with a frame, so missing ones
+        before it are passed over.
+        """
+        if self._afresh and step.frame is None and step.reset is None:
+            return NOTHING
         if self._afresh and step.reset is None:  # nothing led to the first frame of a memory
             step = replace(step, action_prev_A=step.action_A)
         if self._afresh or step.reset is not None:
             self._stepper.begin()
-            self._afresh = False
+            self._afresh, self.age = False, -1
+        self.age += 1
         try:
             return self._timed(step)
         except NonFiniteError:
             self.not_finite += 1
-            self._afresh = True
-            return Taken(None, None, 0.0, 0.0)
+            self._afresh, self.age = True, -1
+            return NOTHING
 
     def _timed(self, step: Step) -> Taken:
         begin_ns = self._clock_ns()

@@ -16,7 +16,14 @@ from wm_ros.evaluation.replay_horizons import BY_FRAME, BY_MARK, MARKS
 from wm_ros.evaluation.replay_lags import EDGES, NAMES, bucket_of
 from wm_ros.evaluation.replay_marks import METRICS as BY_SECONDS
 from wm_ros.evaluation.replay_one_step import METRICS as ONE_STEP
-from wm_ros.evaluation.replay_tally import MODEL
+from wm_ros.evaluation.replay_tally import (
+    BASELINE,
+    COPY_LAST,
+    HOLD_LAST,
+    MODEL,
+    SECOND,
+    SHIFTED,
+)
 
 RECALL = 'recall'
 KNOWN = tuple(dict.fromkeys((*ONE_STEP, *BY_FRAME, *BY_MARK, *BY_SECONDS, RECALL)))
@@ -51,6 +58,38 @@ def places_of(metric: str) -> tuple[str, ...]:
     frames = AHEAD if metric in BY_FRAME else AT_MARKS if metric in BY_MARK else ()
     one_step = ('',) if metric in ONE_STEP else ()
     return (*one_step, *frames, *(LATER if metric in BY_SECONDS else ()))
+
+
+def bounds_of(metric: str, place: str) -> tuple[str, ...]:
+    """Return which other contenders a metric is measured for at a place that `places_of` names."""
+    gains = metric in ('delta_hold', 'delta_shifted')
+    wrong = (HOLD_LAST, SHIFTED) if metric == 'psnr' and place in AHEAD else ()
+    return (*(() if gains else (COPY_LAST,)), SECOND, BASELINE, *wrong)
+
+
+def not_finite(metrics: Mapping[str, Any], *, baseline: bool = False) -> str:
+    """Return which outputs were not finite, in words; empty for none.
+
+    Args:
+        metrics: content of `metrics.json`, or of several pooled.
+        baseline: whether an earlier run's model counts too.
+    """
+    found = {
+        who: one['not_finite']
+        for who, one in metrics['packages'].items()
+        if one['not_finite'] and (baseline or who != BASELINE)
+    }
+    return ', '.join(f'{count} outputs of {who} were not finite' for who, count in found.items())
+
+
+def fallen_out(metrics: Mapping[str, Any]) -> str:
+    """Return in words what is left out of all means, since an output was not finite."""
+    names = {
+        'one_step': 'pictures one ahead',
+        'by_horizon': 'futures',
+        'free_running': 'free runs',
+    }
+    return ', '.join(f'{metrics[part]["not_finite"]} {name}' for part, name in names.items())
 
 
 def values_of(metrics: Mapping[str, Any], metric: str, place: str) -> Mapping[str, float | None]:

@@ -23,7 +23,7 @@ from wm_ros.tiles import tile_places
 
 HORIZON = 25
 EVERY = 10  # steps from anchor to anchor
-SETTLED = 25  # steps after a reset in which nothing is anchored
+SETTLED = 25  # steps of a memory, from its first on, from which nothing is anchored
 SHIFT = 5  # steps by which the shifted commands are late
 ROWS = 3  # of one anchor in a batch
 TRUE, HELD, LATE = range(ROWS)
@@ -80,11 +80,13 @@ class Futures:
         seed: of the noise, drawn anew for every anchor.
 
     Attributes:
-        made: futures imagined.
+        made: futures that every contender has imagined.
+        not_finite: anchors that have none, since an output of some contender was not finite: in
+            the future itself, or so shortly before that its memory was too young.
     """
 
     def __init__(self, contenders: Sequence[Contender], window: Window, seed: int) -> None:
-        self.made = 0
+        self.made = self.not_finite = 0
         self._contenders = contenders
         self._window = window
         self._seed = seed
@@ -94,7 +96,9 @@ class Futures:
 
     @property
     def broken_off(self) -> int:
-        """Anchors that have no future: a reset came too early, or the bag has not gone on yet."""
+        """Anchors that have no future: a reset came too early, or the bag has not gone on yet.
+        Those in `not_finite` are not among them.
+        """
         return self._cut_off + len(self._waiting)
 
     def take(self, moment: Moment, memories: Mapping[str, MemoryState]) -> list[Future]:
@@ -102,14 +106,18 @@ class Futures:
 
         Args:
             moment: the newest step.
-            memories: contender -> memory after it; without those that are not finite.
+            memories: contender -> memory after it; without those that are not finite or not yet
+                settled.
         """
         index = moment.step.index
         if moment.step.reset is not None:
             self._cut_off += len(self._waiting)
             self._waiting.clear()
         if index >= SETTLED and index % EVERY == 0 and moment.image_HWC is not None:
-            self._waiting.append(_Anchor(moment.number, memories))
+            if len(memories) == len(self._contenders):
+                self._waiting.append(_Anchor(moment.number, memories))
+            else:
+                self.not_finite += 1
         if self._waiting and self._waiting[0].number + HORIZON <= moment.number:
             self._whole.append(self._waiting.popleft())
         full = len(self._whole) == GROUP
@@ -117,17 +125,18 @@ class Futures:
         return self.finish() if full or late else []
 
     def finish(self) -> list[Future]:
-        """Imagine what is still to be imagined."""
+        """Imagine what is still to be imagined; return the futures that every contender has, so
+        that all their means are over the same set.
+        """
         anchors, self._whole = self._whole, []
-        if not anchors:
-            return []
         imagined: dict[int, dict[str, ImageArray]] = {anchor.number: {} for anchor in anchors}
         for contender in self._contenders:
-            known = [anchor for anchor in anchors if contender.name in anchor.memories]
-            for number, frames_BTHWC in self._imagine(contender, known).items():
+            for number, frames_BTHWC in self._imagine(contender, anchors).items():
                 imagined[number][contender.name] = frames_BTHWC
-        self.made += len(anchors)
-        return [self._future(number, found) for number, found in imagined.items()]
+        whole = {n: found for n, found in imagined.items() if len(found) == len(self._contenders)}
+        self.made += len(whole)
+        self.not_finite += len(anchors) - len(whole)
+        return [self._future(number, found) for number, found in whole.items()]
 
     def _future(self, number: int, imagined_BTHWC: Mapping[str, ImageArray]) -> Future:
         anchor = self._window.at(number)

@@ -9,7 +9,7 @@ Axes: T time, H W pixels, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,29 @@ class Verdict:
     psnr_db: float | None
     copy_db: float | None
     changed_share: float
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What one camera sees of a future, so many frames ahead.
+
+    Attributes:
+        camera: its name.
+        number: step of the anchor.
+        horizon: frames ahead.
+        last_HWC: the anchor's frame.
+        truth_HWC: what the camera saw.
+        mask_HW: 1 where that differs from the anchor's frame.
+        shown_BHWC: contender -> what was imagined: with true, held and late commands.
+    """
+
+    camera: str
+    number: int
+    horizon: int
+    last_HWC: ImageArray
+    truth_HWC: ImageArray
+    mask_HW: pixels.MaskArray
+    shown_BHWC: Mapping[str, ImageArray]
 
 
 class Horizons:
@@ -76,9 +99,13 @@ class Horizons:
             if truth_HWC is None:
                 continue
             mask_HW = pixels.changed(view.last_HWC, truth_HWC)
-            self._score_pixels(camera, view, horizon, truth_HWC, mask_HW)
+            shown = {who: x[:, horizon - 1] for who, x in view.imagined_BTHWC.items()}
+            sight = _Sight(
+                camera, view.number, horizon, view.last_HWC, truth_HWC, mask_HW, shown
+            )
+            self._score_pixels(sight)
             if horizon in MARKS:
-                self._score_mark(camera, view, horizon, truth_HWC, mask_HW)
+                self._score_mark(sight)
 
     def results(self) -> dict[str, Any]:
         """Return the means, for JSON: metric -> contender -> horizon -> value; how many pictures
@@ -97,54 +124,41 @@ class Horizons:
             'psnr_by_camera': by_camera if len(by_camera) > 1 else None,
         }
 
-    def _score_pixels(
-        self,
-        camera: str,
-        future: Future,
-        horizon: int,
-        truth_HWC: ImageArray,
-        mask_HW: pixels.MaskArray,
-    ) -> None:
-        add, at = self.tally.add, horizon - 1
-        of_camera = self._by_camera[camera]
-        for who, frames_BTHWC in future.imagined_BTHWC.items():
+    def _score_pixels(self, sight: _Sight) -> None:
+        add, of_camera = self.tally.add, self._by_camera[sight.camera]
+        horizon, truth_HWC, mask_HW = sight.horizon, sight.truth_HWC, sight.mask_HW
+        for who, shown_BHWC in sight.shown_BHWC.items():
             true_db, held_db, late_db = (
-                pixels.psnr(frames_BTHWC[row, at], truth_HWC, mask_HW)
-                for row in (TRUE, HELD, LATE)
+                pixels.psnr(shown_BHWC[row], truth_HWC, mask_HW) for row in (TRUE, HELD, LATE)
             )
             add('psnr', who, horizon, true_db)
             of_camera.add('psnr', who, horizon, true_db)
-            add('psnr_whole', who, horizon, pixels.psnr(frames_BTHWC[TRUE, at], truth_HWC))
+            add('psnr_whole', who, horizon, pixels.psnr(shown_BHWC[TRUE], truth_HWC))
             add('delta_hold', who, horizon, _less(true_db, held_db))
             add('delta_shifted', who, horizon, _less(true_db, late_db))
             if who == MODEL:
                 add('psnr', HOLD_LAST, horizon, held_db)
                 add('psnr', SHIFTED, horizon, late_db)
-        copy_db = pixels.psnr(future.last_HWC, truth_HWC, mask_HW)
+        copy_db = pixels.psnr(sight.last_HWC, truth_HWC, mask_HW)
         add('psnr', COPY_LAST, horizon, copy_db)
         of_camera.add('psnr', COPY_LAST, horizon, copy_db)
-        add('psnr_whole', COPY_LAST, horizon, pixels.psnr(future.last_HWC, truth_HWC))
+        add('psnr_whole', COPY_LAST, horizon, pixels.psnr(sight.last_HWC, truth_HWC))
 
-    def _score_mark(
-        self,
-        camera: str,
-        future: Future,
-        horizon: int,
-        truth_HWC: ImageArray,
-        mask_HW: pixels.MaskArray,
-    ) -> None:
-        shown = {who: x[TRUE, horizon - 1] for who, x in future.imagined_BTHWC.items()}
-        shown[COPY_LAST] = future.last_HWC
+    def _score_mark(self, sight: _Sight) -> None:
+        horizon, truth_HWC, mask_HW = sight.horizon, sight.truth_HWC, sight.mask_HW
+        shown = {who: shown_BHWC[TRUE] for who, shown_BHWC in sight.shown_BHWC.items()}
+        shown[COPY_LAST] = sight.last_HWC
         for who, shown_HWC in shown.items():
             changed, whole = pixels.ssim(shown_HWC, truth_HWC, mask_HW)
             self.tally.add('ssim', who, horizon, changed)
             self.tally.add('ssim_whole', who, horizon, whole)
         if self._perceptual is None:
             return
-        truth = self._features_of(self._perceptual, camera, future.number + horizon, truth_HWC)
+        camera, number = sight.camera, sight.number
+        truth = self._features_of(self._perceptual, camera, number + horizon, truth_HWC)
         for who, shown_HWC in shown.items():
             if who == COPY_LAST:
-                own = self._features_of(self._perceptual, camera, future.number, shown_HWC)
+                own = self._features_of(self._perceptual, camera, number, shown_HWC)
             else:
                 own = self._perceptual.embed(np.ascontiguousarray(shown_HWC)[None])
             changed, whole = distances(self._perceptual, own, truth, mask_HW)
@@ -173,9 +187,7 @@ def _verdict(future: Future) -> Verdict:
     if truth_HWC is None:
         return Verdict(None, None, 0.0)
     mask_HW = pixels.changed(future.last_HWC, truth_HWC)
-    frames_BTHWC = future.imagined_BTHWC.get(MODEL)
-    model_db = None
-    if frames_BTHWC is not None:
-        model_db = pixels.psnr(frames_BTHWC[TRUE, JUDGED - 1], truth_HWC, mask_HW)
+    shown_HWC = future.imagined_BTHWC[MODEL][TRUE, JUDGED - 1]
+    model_db = pixels.psnr(shown_HWC, truth_HWC, mask_HW)
     copy_db = pixels.psnr(future.last_HWC, truth_HWC, mask_HW)
     return Verdict(model_db, copy_db, float(mask_HW.mean()))

@@ -1,5 +1,6 @@
 """Scores of free-running futures at their marks, mean of each mark's frame and its neighbours. The
-pictures of several cameras are compared one by one, each as one more.
+pictures of several cameras are compared one by one, each as one more. A mark of a run is scored
+where every contender has all its pictures there, so that all means are over the same set.
 
 In: runs and the pictures imagined for them. Out: means by mark, counts, and pictures to look at.
 
@@ -16,8 +17,9 @@ import numpy as np
 
 from wm_ros.datatypes import ImageArray
 from wm_ros.evaluation import replay_pixels as pixels
-from wm_ros.evaluation.replay_free import NEIGHBOURS, FreeRuns, Run
+from wm_ros.evaluation.replay_free import FreeRuns
 from wm_ros.evaluation.replay_hooks import PerceptualDistance, distances
+from wm_ros.evaluation.replay_rollout import NEIGHBOURS, Run
 from wm_ros.evaluation.replay_tally import COPY_LAST, Tally
 from wm_ros.tiles import untile
 
@@ -36,10 +38,20 @@ class LongStrip:
 
 
 class Marks:
-    """Scores and keeps what a free-running evaluation found."""
+    """Scores and keeps what a free-running evaluation found.
+
+    Args:
+        perceptual: the distance, None to leave it out.
+        cameras: that share a frame.
+
+    Attributes:
+        not_finite: runs left out at a mark or more, since an output was not finite.
+        strips: pictures of every run.
+    """
 
     def __init__(self, perceptual: PerceptualDistance | None, cameras: int = 1) -> None:
         self.tally = Tally()
+        self.not_finite = 0
         self._cameras = cameras
         self.strips: list[LongStrip] = []
         self._perceptual = perceptual
@@ -48,7 +60,9 @@ class Marks:
         """Score every run at every mark that it reaches."""
         for run in free.scored():
             reached = run.marks(free.marks)
-            for name, at in reached.items():
+            finite = {name: at for name, at in reached.items() if _finite(run, at, pictures)}
+            self.not_finite += finite != reached
+            for name, at in finite.items():
                 self._score_mark(run, name, at, pictures)
             shown = {
                 who: {name: found[run.number, at] for name, at in reached.items()
@@ -59,17 +73,16 @@ class Marks:
             self.strips.append(LongStrip(run.number, run.last_HWC, truths, shown))
 
     def results(self, free: FreeRuns) -> dict[str, Any]:
-        """Return the means, for JSON: metric -> contender -> mark -> value, and how many anchors
-        reached a mark; `changed_counts` are the pictures there of which a pixel had changed.
+        """Return the means, for JSON: metric -> contender -> mark -> value, and of how many
+        pictures, one for each camera of each anchor; `changed_counts` are those of them of which
+        a pixel had changed. `anchors` are all that reach a mark, finite or not.
         """
-        runs = free.scored()
-        counts = {name: sum(name in run.marks(free.marks) for run in runs) for name in free.marks}
+        count = self.tally.count
         return {
-            'anchors': [run.number for run in runs],
-            'counts': counts,
-            'changed_counts': {
-                name: self.tally.count('psnr', COPY_LAST, name) for name in free.marks
-            },
+            'anchors': [run.number for run in free.scored()],
+            'not_finite': self.not_finite,
+            'counts': {name: count('psnr_whole', COPY_LAST, name) for name in free.marks},
+            'changed_counts': {name: count('psnr', COPY_LAST, name) for name in free.marks},
             **{metric: self.tally.table(metric, free.marks) for metric in METRICS},
         }
 
@@ -109,8 +122,14 @@ class Marks:
             values[metric] += [] if value is None else [value]
 
 
+def _finite(run: Run, at: int, pictures: Pictures) -> bool:
+    """Whether every contender has all its pictures around a mark."""
+    around = [n for n in range(at - NEIGHBOURS, at + NEIGHBOURS + 1) if n in run.truths]
+    return all((run.number, n) in found for found in pictures.values() for n in around)
+
+
 def _shown(run: Run, ahead: int, who: str, pictures: Pictures) -> ImageArray | None:
-    """Return what a contender shows; None where it or the camera has nothing."""
+    """Return what a contender shows; None where the camera has nothing."""
     if ahead not in run.truths:
         return None
-    return run.last_HWC if who == COPY_LAST else pictures[who].get((run.number, ahead))
+    return run.last_HWC if who == COPY_LAST else pictures[who][run.number, ahead]

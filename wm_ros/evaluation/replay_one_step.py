@@ -9,12 +9,12 @@ Axes: H W pixels, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wm_ros.datatypes import ImageArray
 from wm_ros.evaluation import replay_pixels as pixels
-from wm_ros.evaluation.replay_tally import COPY_LAST, Tally, Timeline, rounded
+from wm_ros.evaluation.replay_tally import COPY_LAST, MODEL, Tally, Timeline, rounded
 from wm_ros.evaluation.replay_window import Moment
 from wm_ros.tiles import untile
 
@@ -27,29 +27,38 @@ class OneStep:
 
     Args:
         timeline: parts of the bag for the curves.
+        contenders: their names.
         cameras: that share a frame.
 
     Attributes:
         frames: pictures compared.
         changed_frames: those of them in which a pixel changed.
+        not_finite: pictures left out, since a contender had no prediction for them.
     """
 
-    def __init__(self, timeline: Timeline, cameras: int = 1) -> None:
+    def __init__(
+        self, timeline: Timeline, contenders: Sequence[str] = (MODEL,), cameras: int = 1
+    ) -> None:
         self.tally = Tally()
         self.curves = Tally()
         self.frames = 0
         self.changed_frames = 0
+        self.not_finite = 0
+        self._contenders = tuple(contenders)
         self._timeline = timeline
         self._cameras = cameras
 
     def score(self, before: Moment | None, now: Moment) -> None:
-        """Compare a frame with what was predicted for it; nothing where either is missing, or
-        where a reset lies between.
+        """Compare a frame with what was predicted for it; nothing where either is missing, where
+        a reset lies between, or where not every contender predicted it.
         """
-        if before is None or now.step.reset is not None or not now.predicted:
+        if before is None or now.step.reset is not None:
             return
         last_HWC, truth_HWC = before.image_HWC, now.image_HWC
         if last_HWC is None or truth_HWC is None:
+            return
+        if not all(who in now.predicted for who in self._contenders):
+            self.not_finite += self._cameras
             return
         part = self._timeline.part_of(now.number)
         shown_HWC = {**now.predicted, COPY_LAST: last_HWC}
@@ -92,7 +101,12 @@ class OneStep:
             }
             for metric in METRICS
         }
-        return {'frames': self.frames, 'changed_frames': self.changed_frames, **means}
+        return {
+            'frames': self.frames,
+            'changed_frames': self.changed_frames,
+            'not_finite': self.not_finite,
+            **means,
+        }
 
 
 class _Truth:

@@ -17,6 +17,7 @@ from wm_ros.evaluation.fail_if import Judgement
 from wm_ros.evaluation.page import page, table, tiles
 from wm_ros.evaluation.replay import Replay
 from wm_ros.evaluation.replay_baseline import with_baseline
+from wm_ros.evaluation.replay_figures import fallen_out, not_finite
 from wm_ros.evaluation.replay_marks import LongStrip
 from wm_ros.evaluation.replay_moments import Strip
 from wm_ros.evaluation.replay_strips import future_sheet, long_sheet
@@ -95,12 +96,11 @@ def _notice(metrics: Mapping[str, Any]) -> str:
             f'<b>Not complete:</b> {html.escape(metrics["error"])}. What follows is what was '
             f'measured until then, {metrics["steps"]} steps.'
         )
-    for who, one in metrics['packages'].items():
-        if one['not_finite']:
-            lines.append(
-                f'<b>Not finite:</b> {one["not_finite"]} outputs of {who} were not numbers. They '
-                'are left out of its means, which are then over fewer frames than the others.'
-            )
+    if reason := not_finite(metrics):
+        lines.append(
+            f'<b>Not finite:</b> {reason}. Left out for all, so that all means are over the same '
+            f'set: {fallen_out(metrics)}. Every condition counts as failed.'
+        )
     lines += [f'<b>Left out:</b> {html.escape(what)}' for what in metrics['left_out']]
     return ''.join(f'<p>{line}</p>' for line in lines)
 
@@ -160,7 +160,7 @@ def _heads(metrics: Mapping[str, Any]) -> dict[str, str]:
     for mark, count in free['counts'].items():
         if count:
             rows = {who: row.get(mark) for who, row in free['psnr'].items()}
-            heads[f'PSNR {mark[:-1]} s ahead, {count} anchors'] = _against(rows)
+            heads[f'PSNR {mark[:-1]} s ahead, {count} pictures'] = _against(rows)
     return heads
 
 

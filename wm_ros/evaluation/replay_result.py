@@ -19,7 +19,7 @@ from wm_ros.evaluation.replay_moments import Strip
 from wm_ros.evaluation.replay_one_step import CURVES
 from wm_ros.evaluation.replay_tally import rounded
 
-FORMAT = 1
+FORMAT = 2  # 2: all means over what every contender has; `not_finite` in every part
 PERCENTILES = (50, 90, 99)
 WARM_SHARE = 0.2  # of the bag, after which resident memory is judged
 
@@ -64,6 +64,7 @@ def metrics(replay: Replay, origin: Origin) -> dict[str, Any]:
         'by_horizon': {
             **replay.horizons.results(),
             'anchors_broken_off': replay.futures.broken_off,
+            'not_finite': replay.futures.not_finite,
         },
         'free_running': replay.marks.results(replay.free),
         'by_lag': replay.lags.results(),

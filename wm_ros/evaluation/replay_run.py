@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,19 +18,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wm_ros.backends import resolve_backend
-from wm_ros.bag import BagError, bag_info, iter_steps
+from wm_ros.bag import BagError, iter_steps
 from wm_ros.contract import StreamContract, find_contract
 from wm_ros.datatypes import Step
 from wm_ros.evaluation import machine, replay_result
 from wm_ros.evaluation.fail_if import Condition, ConditionError, Judgement, judge
 from wm_ros.evaluation.pictures import Video
 from wm_ros.evaluation.replay import Replay
-from wm_ros.evaluation.replay_baseline import load_baseline, with_baseline
+from wm_ros.evaluation.replay_baseline import anchors_of, load_baseline, with_baseline
 from wm_ros.evaluation.replay_closing import closing
 from wm_ros.evaluation.replay_contender import Contender
 from wm_ros.evaluation.replay_faults import faults_of
 from wm_ros.evaluation.replay_film import Film, stride_of
 from wm_ros.evaluation.replay_hooks import installed
+from wm_ros.evaluation.replay_length import expected_steps
 from wm_ros.evaluation.replay_moments import Strip
 from wm_ros.evaluation.replay_page import FILM, write_page
 from wm_ros.evaluation.replay_result import Origin
@@ -39,6 +40,7 @@ from wm_ros.model_package import ModelPackage, find_package
 from wm_ros.world_model import WorldModel
 
 METRICS, TIMING, REPORT = 'metrics.json', 'timing.json', 'report.html'
+FILES = (METRICS, TIMING, REPORT, FILM)
 DONE, INCOMPLETE, FAILED = 0, 1, 2
 
 
@@ -98,13 +100,19 @@ def run(order: Order, out: Path, *, console: Console | None = None) -> int:
     return perform(order, out, console=console).code
 
 
-def perform(order: Order, out: Path, *, console: Console | None = None) -> Done:
+def perform(
+    order: Order, out: Path, *, console: Console | None = None, stale: Sequence[Path] = ()
+) -> Done:
     """Replay, write the files, print where they are and what came of the conditions.
+
+    Files of an earlier run that this one would write are removed before it begins, but not where
+    it is refused: a run that fails leaves no results of another.
 
     Args:
         order: what to do.
         out: folder, made if missing.
         console: to print to.
+        stale: further files of an earlier run, removed with them.
 
     Raises:
         BagError: nothing of the bag can be used, or its list of faults cannot be read.
@@ -117,16 +125,18 @@ def perform(order: Order, out: Path, *, console: Console | None = None) -> Done:
     """
     console = console or Console()
     began_s = time.monotonic()
-    _require_named(order)
+    require_named(order)
     contenders, contract = load(order)
     faults = faults_of(order.bag)
     earlier = None
     if order.baseline is not None:
         earlier = load_baseline(order.baseline, replay_result.FORMAT, contract.rate_hz)
-    frames = expected_frames(order.bag, contract, order.frames)
+    frames = expected_steps(order.bag, contract, order.frames)
     out.mkdir(parents=True, exist_ok=True)
+    remove((*files_of(out), *stale))
     hooks = installed(contract.image_size, len(contract.cameras))
-    replay = Replay(contenders, contract, frames, order.seed, hooks, machine.rss_bytes)
+    anchors = () if earlier is None else anchors_of(earlier)
+    replay = Replay(contenders, contract, frames, order.seed, hooks, machine.rss_bytes, anchors)
     counts: Counter[str] = Counter()
     with Video(out / FILM, contract.rate_hz) as video, _bar(console) as bar:
         film = _film(replay, video, frames)
@@ -138,18 +148,33 @@ def perform(order: Order, out: Path, *, console: Console | None = None) -> Done:
     origin = Origin(order.bag.name, order.seed, counts, error, faults)
     metrics = replay_result.metrics(replay, origin)
     timing = replay_result.timing(replay, time.monotonic() - began_s, order.command)
+    (out / METRICS).write_text(replay_result.text(metrics))  # first: what follows may fail
+    (out / TIMING).write_text(replay_result.text(timing))
     both = metrics if earlier is None else with_baseline(metrics, earlier)
     judgements = [judge(condition, both) for condition in order.conditions]
-    (out / METRICS).write_text(replay_result.text(metrics))
-    (out / TIMING).write_text(replay_result.text(timing))
     write_page(out / REPORT, replay, metrics, timing, judgements, bool(video.count), earlier)
     for line in closing(both, timing, judgements, out / REPORT, out / METRICS):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return Done(metrics, tuple(judgements), replay.moments.chosen())
 
 
-def _require_named(order: Order) -> None:
-    """Refuse what could only count as not measured, minutes later."""
+def files_of(out: Path) -> list[Path]:
+    """Return the files that a replay into a folder writes."""
+    return [out / name for name in FILES]
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Remove files, those of them that there are."""
+    for path in files:
+        path.unlink(missing_ok=True)
+
+
+def require_named(order: Order) -> None:
+    """Refuse what could only count as not measured, minutes later.
+
+    Raises:
+        ConditionError: a condition names a run or a package that was not given.
+    """
     given = {SECOND: order.compare, BASELINE: order.baseline}
     options = {SECOND: '--compare', BASELINE: '--baseline'}
     for condition in order.conditions:
@@ -171,17 +196,6 @@ def load(order: Order) -> tuple[list[Contender], StreamContract]:
         model = WorldModel(package, resolve_backend(order.backend, package))
         contenders.append(Contender(who, model, contract, order.seed, time.perf_counter_ns))
     return contenders, contract
-
-
-def expected_frames(bag: Path, contract: StreamContract, limit: int | None) -> int:
-    """Return how many steps to expect, by the number of camera messages.
-
-    Raises:
-        BagError: the bag cannot be opened.
-    """
-    topics = {topic.name: topic.messages for topic in bag_info(bag).topics}
-    count = topics.get(contract.camera.topic, 0)
-    return count if limit is None else min(count, limit)
 
 
 def _film(replay: Replay, video: Video, frames: int) -> Film:

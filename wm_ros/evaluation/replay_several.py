@@ -17,14 +17,16 @@ from rich.console import Console
 from wm_ros.bag import BagError
 from wm_ros.evaluation import pictures, replay_result, replay_run
 from wm_ros.evaluation.fail_if import judge
-from wm_ros.evaluation.replay_page import FILM
+from wm_ros.evaluation.replay_closing import warnings_of
+from wm_ros.evaluation.replay_figures import not_finite
 from wm_ros.evaluation.replay_run import DONE, FAILED, INCOMPLETE, REPORT, Order
 from wm_ros.evaluation.replay_strips import future_sheet
 from wm_ros.evaluation.replay_summary import Verdict, pool, verdicts
 from wm_ros.evaluation.replay_summary_page import BagPart, write_summary_page
+from wm_ros.evaluation.replay_tally import MODEL
 
 SUMMARY, INDEX = 'summary.json', 'index.html'
-FORMAT = 1
+FORMAT = 2  # 2: `not_finite` of packages, bags and every part
 SHOWN = ('typical', 'most in motion (1)', 'worst (1)')  # of each bag
 
 
@@ -39,6 +41,11 @@ class _Replayed:
     @property
     def steps(self) -> int:
         return self.done.metrics['steps'] if self.done else 0
+
+    @property
+    def not_finite(self) -> int:
+        """Outputs of the package under test that were not finite."""
+        return self.done.metrics['packages'][MODEL]['not_finite'] if self.done else 0
 
 
 def run_several(
@@ -58,13 +65,19 @@ def run_several(
 
     Raises:
         BagError: none of the bags can be used.
-        PackageError, EngineUnavailable, ContractError, OSError: as `replay_run.perform`.
+        PackageError, EngineUnavailable, ContractError, ConditionError, OSError: as
+            `replay_run.perform`.
     """
     console = console or Console()
+    replay_run.require_named(order)
+    stale = [out / SUMMARY, out / INDEX]
+    stale += [path for name in bags for path in replay_run.files_of(out / name)]
     found = []
     for number, (name, bag) in enumerate(bags.items(), 1):
         _print(console, f'bag {number} of {len(bags)}: {name}')
-        found.append(_replay(replace(order, bag=bag, conditions=()), name, out / name, console))
+        one = replace(order, bag=bag, conditions=())
+        found.append(_replay(one, name, out / name, console, stale))
+        stale = [] if found[-1].done else stale
     metrics = [one.done.metrics for one in found if one.done]
     if not metrics:
         raise BagError('; '.join(str(one.error) for one in found))
@@ -72,11 +85,12 @@ def run_several(
     told = verdicts(pooled)
     judgements = [judge(condition, pooled) for condition in order.conditions]
     packages = metrics[0]['packages']
-    title = f'{packages["model"]["name"]} over {len(bags)} bags'
+    title = f'{packages[MODEL]["name"]} over {len(bags)} bags'
     summary = _summary(found, packages, pooled, told)
     (out / SUMMARY).write_text(replay_result.text(summary))
     write_summary_page(out / INDEX, title, pooled, told, judgements, [_part(one) for one in found])
-    for line in (*map(str, told), *map(str, judgements), f'look at {out / INDEX}'):
+    lines = [*warnings_of(pooled), *map(str, told), *map(str, judgements)]
+    for line in (*lines, f'look at {out / INDEX}'):
         _print(console, line)
     if any(one.error for one in found):
         return INCOMPLETE
@@ -89,17 +103,18 @@ def forget(out: Path) -> None:
     """
     bags = [path for path in out.iterdir() if path.is_dir()] if out.is_dir() else []
     for folder in bags:
-        for name in (replay_run.METRICS, replay_run.TIMING, replay_run.REPORT, FILM):
-            (folder / name).unlink(missing_ok=True)
+        replay_run.remove(replay_run.files_of(folder))
         if not any(folder.iterdir()):
             folder.rmdir()
-    for name in (SUMMARY, INDEX):
-        (out / name).unlink(missing_ok=True)
+    replay_run.remove((out / SUMMARY, out / INDEX))
 
 
-def _replay(order: Order, name: str, out: Path, console: Console) -> _Replayed:
+def _replay(
+    order: Order, name: str, out: Path, console: Console, stale: Sequence[Path]
+) -> _Replayed:
+    """Replay one bag; `stale` are the files of an earlier run, removed once it can be used."""
     try:
-        done = replay_run.perform(order, out, console=console)
+        done = replay_run.perform(order, out, console=console, stale=stale)
     except BagError as error:
         _print(console, f'not used: {error}')
         return _Replayed(name, None, str(error))
@@ -117,10 +132,18 @@ def _summary(
         'format': FORMAT,
         'complete': not any(one.error for one in found),
         'packages': {
-            who: {key: one[key] for key in ('name', 'sha256', 'engine')}
+            who: {key: one[key] for key in ('name', 'sha256', 'engine')} | pooled['packages'][who]
             for who, one in packages.items()
         },
-        'bags': [{'name': one.name, 'steps': one.steps, 'error': one.error} for one in found],
+        'bags': [
+            {
+                'name': one.name,
+                'steps': one.steps,
+                'not_finite': one.not_finite,
+                'error': one.error,
+            }
+            for one in found
+        ],
         'verdicts': [
             {'question': one.question, 'holds': one.holds, 'detail': one.detail} for one in told
         ],
@@ -132,6 +155,8 @@ def _part(one: _Replayed) -> BagPart:
     if one.done is None:
         return BagPart(one.name, '', f'not used: {one.error}', {})
     note = f'{one.steps} steps, {one.done.metrics["by_horizon"]["anchors"]} futures'
+    if reason := not_finite(one.done.metrics):
+        note += f'; {reason}'
     if one.error:
         note += f'; not complete: {one.error}'
     strips = {

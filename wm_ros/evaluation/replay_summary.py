@@ -2,8 +2,9 @@
 
 In: the content of `metrics.json` of each bag. Out: the same tables over all bags, each mean
 weighted by how many frames, futures or cells it was made of, so long bags count for more; and
-verdicts. Knows neither files nor pictures. Ratios of sums (sharpness, motion, drift) are averaged
-by frames here, as their sums are not in the files.
+verdicts. In a bag all contenders are measured on the same set, so one weight serves them all.
+Knows neither files nor pictures. Ratios of sums (sharpness, motion, drift) are averaged by frames
+here, as their sums are not in the files.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wm_ros.evaluation import replay_pixels as pixels
+from wm_ros.evaluation.replay_figures import not_finite
 from wm_ros.evaluation.replay_futures import HORIZON
 from wm_ros.evaluation.replay_horizons import BY_FRAME, BY_MARK, MARKS
 from wm_ros.evaluation.replay_lags import KINDS, NAMES
@@ -43,6 +45,10 @@ def pool(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         'steps': sum(one['steps'] for one in found),
         'missing': sum(one['missing'] for one in found),
+        'packages': {
+            who: {'not_finite': sum(one['packages'][who]['not_finite'] for one in found)}
+            for who in found[0]['packages']
+        },
         'one_step': _one_step([one['one_step'] for one in found]),
         'by_horizon': _by_horizon([one['by_horizon'] for one in found]),
         'free_running': _free_running([one['free_running'] for one in found]),
@@ -52,9 +58,10 @@ def pool(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def verdicts(pooled: Mapping[str, Any]) -> list[Verdict]:
     """Return whether the package beats a copy of the last frame from 5 frames on, on what changed
-    and to the eye of a network, and whether the true actions beat held and late ones.
+    and to the eye of a network, and whether the true actions beat held and late ones. None holds
+    where an output was not finite: what is left is no fair sample.
     """
-    horizons = pooled['by_horizon']
+    horizons, reason = pooled['by_horizon'], not_finite(pooled)
     every = [str(h) for h in range(FROM, HORIZON + 1)]
     marks = [str(h) for h in MARKS if h >= FROM]
     return [
@@ -62,14 +69,18 @@ def verdicts(pooled: Mapping[str, Any]) -> list[Verdict]:
             f'beats copy-last from {FROM} frames on, PSNR of what changes',
             _gains(horizons['psnr'], every, 1),
             'dB',
+            reason,
         ),
         _verdict(
             f'beats copy-last from {FROM} frames on, perceptual distance of the same',
             _gains(horizons['perceptual'], marks, -1),
             'of distance',
+            reason,
         ),
-        _verdict('true actions beat held ones', _row(horizons['delta_hold'], every), 'dB'),
-        _verdict('true actions beat late ones', _row(horizons['delta_shifted'], every), 'dB'),
+        *(
+            _verdict(f'true actions beat {word} ones', _row(horizons[name], every), 'dB', reason)
+            for word, name in (('held', 'delta_hold'), ('late', 'delta_shifted'))
+        ),
     ]
 
 
@@ -84,12 +95,15 @@ def _row(rows: Mapping[str, Any], places: Sequence[str]) -> list[Place]:
     return [(place, rows.get(MODEL, {}).get(place)) for place in places]
 
 
-def _verdict(question: str, gains: Sequence[Place], unit: str) -> Verdict:
+def _verdict(question: str, gains: Sequence[Place], unit: str, reason: str) -> Verdict:
     known = [(gain, place) for place, gain in gains if gain is not None]
     if not known:
-        return Verdict(question, None, '')
+        return Verdict(question, None, reason)
     least, place = min(known, key=lambda item: item[0])
-    return Verdict(question, least > 0, f'least at {place} ahead: {least:+.3g} {unit}')
+    detail = f'least at {place} ahead: {least:+.3g} {unit}'
+    if reason:
+        return Verdict(question, False, f'{reason}; of what is left {detail}')
+    return Verdict(question, least > 0, detail)
 
 
 class _Pool:
@@ -118,6 +132,7 @@ def _one_step(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         'frames': sum(one['frames'] for one in found),
         'changed_frames': sum(one['changed_frames'] for one in found),
+        'not_finite': sum(one['not_finite'] for one in found),
         **{metric: {who: row[''] for who, row in rows.items()} for metric, rows in tables.items()},
     }
 
@@ -131,6 +146,7 @@ def _by_horizon(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         'anchors': sum(one['anchors'] for one in found),
         'anchors_broken_off': sum(one['anchors_broken_off'] for one in found),
+        'not_finite': sum(one['not_finite'] for one in found),
         'counts': _sums([one['counts'] for one in found], frames),
         'changed_counts': _sums([one['changed_counts'] for one in found], frames),
         **{metric: pooled.tally.table(metric, frames) for metric in BY_FRAME},
@@ -152,7 +168,7 @@ def _free_running(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     counts = {
         name: _sums([one[name] for one in found], places) for name in ('counts', 'changed_counts')
     }
-    return {**counts, **tables}
+    return {'not_finite': sum(one['not_finite'] for one in found), **counts, **tables}
 
 
 def _by_lag(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from typing import Any
 from wm_ros.evaluation import pictures, replay_plots
 from wm_ros.evaluation.fail_if import Judgement
 from wm_ros.evaluation.page import page, tiles
+from wm_ros.evaluation.replay_closing import warnings_of
 from wm_ros.evaluation.replay_summary import Verdict
 from wm_ros.evaluation.replay_tally import COPY_LAST, MODEL, SECOND
 
@@ -58,7 +59,8 @@ def write_summary_page(
         judgements: what came of `--fail-if`.
         bags: one part each.
     """
-    parts = [STYLE, tiles(_heads(pooled, bags)), _verdicts(verdicts), _judged(judgements)]
+    parts = [STYLE, tiles(_heads(pooled, bags)), _notice(pooled)]
+    parts += [_verdicts(verdicts), _judged(judgements)]
     parts += map(_bag, bags)
     parts.append(f'<h2>By horizon, all bags</h2>{_table(pooled["by_horizon"])}')
     for name, drawn in (
@@ -76,6 +78,11 @@ def _heads(pooled: Mapping[str, Any], bags: Sequence[BagPart]) -> dict[str, str]
         f'steps, {pooled["missing"]} without a frame': str(pooled['steps']),
         'futures of 25 frames': str(pooled['by_horizon']['anchors']),
     }
+
+
+def _notice(pooled: Mapping[str, Any]) -> str:
+    lines = (f'<p class="no">{html.escape(line)}</p>' for line in warnings_of(pooled))
+    return ''.join(lines)
 
 
 def _verdicts(found: Sequence[Verdict]) -> str:
