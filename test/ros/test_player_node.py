@@ -125,11 +125,15 @@ def test_the_command_plays_a_ros_1_bag_from_an_offset(tmp_path: Path) -> None:
     assert not heard.clock
 
 
-def test_an_offset_beyond_the_end_is_refused(tmp_path: Path) -> None:
-    process = wm('play', str(record(tmp_path / 'bag')), '--start-offset', '9')
-    out, _ = process.communicate(timeout=30)
+@pytest.mark.parametrize('loop', [[], ['--loop']])
+def test_an_offset_beyond_the_end_is_refused(tmp_path: Path, loop: list[str]) -> None:
+    process = wm('play', str(record(tmp_path / 'bag')), '--start-offset', '9', *loop)
+    try:
+        out, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 1
-    assert 'no message to play from 9 s on; it is 0.440 s long' in out
+    assert f'no message of {CAMERA_TOPIC} to play from 9 s on; it is 0.440 s long' in out
 
 
 def test_without_ros_the_command_says_what_is_missing(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ class PlayerNode(Node):
         self.next = next(self.queue, None)
         if self.next is None:
             raise ValueError(
-                f'{bag} holds no message to play from {config.start_offset_s:g} s on; it is '
-                f'{info.duration_s:.3f} s long'
+                f'bag {bag} has no message of {", ".join(topics)} to play from '
+                f'{config.start_offset_s:g} s on; it is {info.duration_s:.3f} s long'
             )
         first_ns = self.next[1].log_ns
         self.timeline = Timeline(
