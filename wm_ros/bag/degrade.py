@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_ros.bag.faults import ACTION, FRAME, Fault, Passing
+from wm_ros.bag.faults import ACTION, FRAME, Chance, Fault, Passing
 from wm_ros.bag.offers import offers_text
 from wm_ros.bag.raw import RawMessage, raw_messages, recordable_topics
 from wm_ros.bag.record import BagRecorder
@@ -96,8 +96,9 @@ def degrade(
 ) -> Iterator[RawMessage]:
     """Yield messages with the faults of a ledger done to them, one fault after the other.
 
-    Every fault draws from a generator of its own (seed, its name, its place among those of that
-    name), so adding one does not change what another does.
+    Every message has a generator of its own in every fault (seed, the fault's name, its place
+    among those of that name, topic, number in the good bag), so adding one does not change what
+    another does to the messages that still come to it.
 
     Args:
         messages: in order of log time.
@@ -107,11 +108,9 @@ def degrade(
     stream = _numbered(messages, roles)
     used: Counter[str] = Counter()
     for place, fault in enumerate(ledger.faults):
-        rng = np.random.default_rng(
-            [ledger.seed, zlib.crc32(fault.name.encode()), used[fault.name]]
-        )
+        chance = _chance(ledger.seed, fault.name, used[fault.name])
         used[fault.name] += 1
-        stream = fault.apply(stream, rng, _noting(ledger, place))
+        stream = fault.apply(stream, chance, _noting(ledger, place))
     for passing in stream:
         ledger.messages[passing.message.topic] += 1
         yield passing.message
@@ -168,9 +167,21 @@ def degrade_bag(
 
 def _numbered(messages: Iterable[RawMessage], roles: dict[str, str]) -> Iterator[Passing]:
     seen: Counter[str] = Counter()
+    start_ns: int | None = None
     for message in messages:
-        yield Passing(message, seen[message.topic], roles.get(message.topic, ''))
+        start_ns = message.log_ns if start_ns is None else start_ns
+        role, since_ns = roles.get(message.topic, ''), message.log_ns - start_ns
+        yield Passing(message, seen[message.topic], role, since_ns)
         seen[message.topic] += 1
+
+
+def _chance(seed: int, fault: str, place: int) -> Chance:
+    words = [seed, _number(fault), place]
+    return lambda topic, index: np.random.default_rng([*words, _number(topic), index])
+
+
+def _number(name: str) -> int:
+    return zlib.crc32(name.encode())
 
 
 def _noting(ledger: Ledger, place: int) -> Any:
