@@ -17,6 +17,7 @@ from wm_ros.evaluation import replay_hooks, replay_run
 from wm_ros.evaluation.fail_if import judge, parse
 from wm_ros.evaluation.replay_futures import HORIZON
 from wm_ros.evaluation.replay_lags import KINDS, NAMES
+from wm_ros.evaluation.replay_several import run_several
 from wm_ros.evaluation.replay_summary import pool, verdicts
 from wm_ros.toy_package import write_toy_package
 
@@ -144,6 +145,7 @@ def test_two_bags_give_a_folder_each_and_a_page_over_both(
     page = (out / 'index.html').read_text()
     assert 'href="a/report.html"' in page and 'href="b/report.html"' in page
     assert page.count('<img') >= 2 * 2 + 1 and page.index('<img') < page.index('<table')
+    assert summary['notes'] == []
     said = capsys.readouterr().out
     assert 'bag 1 of 2: a' in said and 'passed psnr@25 < 0' in said
     assert replay(package, out, bags, '--fail-if', 'psnr@25 > 0') == 2
@@ -164,3 +166,12 @@ def test_a_broken_bag_among_good_ones_is_named(
     other = write_bag(tmp_path / 'other', 5, broken=0)
     assert replay(package, tmp_path / 'none', [other, bad]) == 1
     assert str(bad) in (said := capsys.readouterr().err) and str(other) in said
+
+
+def test_what_is_to_be_known_of_the_bags_is_on_the_page(tmp_path: Path, package: Path) -> None:
+    bags, out = {'a': write_bag(tmp_path / 'a', 60)}, tmp_path / 'out'
+    order = replay_run.Order(bags['a'], str(package), backend='toy')
+    assert run_several(order, bags, out, notes=['Unknown: <all>']) == 0
+    assert json.loads((out / 'summary.json').read_text())['notes'] == ['Unknown: <all>']
+    page = (out / 'index.html').read_text()
+    assert 0 < page.index('Unknown: &lt;all&gt;') < page.index('<img')
