@@ -51,7 +51,7 @@ def test_what_was_practised_before_is_never_held_out(tmp_path: Path) -> None:
     assert choose(new, None, NAMES).held_out == ('new2', 'new7'), 'a fifth of the new ones'
     # A split that was kept before its origin was known to have practised some of it.
     kept_split(tmp_path, names, None, fresh=False)
-    with pytest.raises(ValueError, match=r'split\.json: this run was begun with held out e07: prac'):
+    with pytest.raises(ValueError, match=r'split\.json: .* begun with held out e07: pract'):
         kept_split(tmp_path, names, None, fresh=False, seen=seen)
     assert kept_split(tmp_path, names, None, fresh=True, seen=seen).held_out == ('e06',)
 

@@ -166,7 +166,7 @@ def test_the_report_is_of_the_bags_that_were_held_out(trained: tuple[Path, int, 
     assert sorted(made_of['world']['bytes']) == split['practice']
     seen = practised.read(out / 'artefacts' / 'two_eyed')
     assert sorted(seen.bags.values()) == split['practice'] and seen.complete
-    assert list(seen.among(dict(e1=trained[0] / 'two_eyed' / 'e1'))) == ['e1']
+    assert list(seen.among({'e1': trained[0] / 'two_eyed' / 'e1'})) == ['e1']
     summary = json.loads((out / 'report' / 'summary.json').read_text())
     assert [bag['name'] for bag in summary['bags']] == ['e2'] and summary['complete']
     assert summary['packages']['model']['name'] == 'two_eyed'

@@ -60,7 +60,8 @@ def write_summary_page(
         bags: one part each.
         notes: what to know of the bags first.
     """
-    parts = [STYLE, tiles(_heads(pooled, bags)), *(f'<p>{html.escape(note)}</p>' for note in notes)]
+    parts = [STYLE, tiles(_heads(pooled, bags))]
+    parts += (f'<p>{html.escape(note)}</p>' for note in notes)
     parts += [_verdicts(verdicts), _judged(judgements)]
     parts += map(_bag, bags)
     parts.append(f'<h2>By horizon, all bags</h2>{_table(pooled["by_horizon"])}')
