@@ -38,6 +38,7 @@ from training.tokenizer import reconstruction_psnr_db, train_tokenizer
 from training.world import SKILL_SEED, render_pool
 from training.worlds import make_world
 from wm_ros.contract import StreamContract
+from wm_ros.evaluation import practised
 from wm_ros.evaluation.machine import commit
 from wm_ros.manifest import PackageError, Sampler
 from wm_ros.model_package import ModelPackage
@@ -88,7 +89,7 @@ class Run:
         self.world = make_world(recipe, contract, bags)
         self.contract = StreamContract.load(contract) if contract else None
         self.workers, self.packages, self.command = workers, packages, command
-        self.origin = origin
+        self.bags, self.origin = bags, origin
         self._probes: list[ProbeClip] | None = None
 
     def kept(self, stage: str) -> Path:
@@ -124,7 +125,8 @@ class Run:
         self.path.unlink(missing_ok=True)
         if self.arm == 'ttt':
             shutil.rmtree(self.work / 'shards', ignore_errors=True)
-            for path in (*self.work.glob('tokenizer.*'), self.artefacts / 'tokenizer.pt'):
+            own = (self.artefacts / 'tokenizer.pt', self.artefacts / practised.FILE)
+            for path in (*self.work.glob('tokenizer.*'), *own):
                 path.unlink(missing_ok=True)
 
     @cached_property
@@ -319,7 +321,19 @@ class Run:
         return done
 
     def train(self) -> LatentWorldModel:
-        """Run all stages that are not done and return the student."""
+        """Run all stages that are not done and return the student. Which bags it and what it began
+        with have practised is kept beside the artefacts.
+        """
+        seen = practised.practised_of(self.bags, self.origin.folder if self.origin else None)
+        before = practised.Practised()
+        if any(self.artefacts.glob('*.pt')):  # of a run before: they stay until others are there
+            before = practised.read(self.artefacts)
+        practised.keep(self.artefacts, seen.joined(before))
+        model = self._train()
+        practised.keep(self.artefacts, seen)
+        return model
+
+    def _train(self) -> LatentWorldModel:
         recipe = self.recipe
         autoencoder = self.tokenizer()
         torch.manual_seed(recipe.seed)

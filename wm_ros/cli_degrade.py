@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 EPILOG = """Faults are done in the order in which they are listed here. P is a chance from 0 to 1,
 for each frame or command on its own. Frames and commands are what the contract names; all else is
-copied. faults.json in the folder of BAG2 lists what was done to which message. The same bag,
-faults and seed give the same bytes."""
+copied, but for topics of unknown types. faults.json in the folder of BAG2 lists what was done to
+which message. The same bag, faults and seed give the same bytes."""
 
 
 NAMES = {float: 'a number', int: 'a whole number'}
@@ -89,6 +89,8 @@ def faults_of(options: argparse.Namespace) -> list[Fault]:
 def show(out: Path, ledger: Ledger) -> None:
     """Print what was done."""
     print(f'{out}: {sum(ledger.messages.values())} messages, seed {ledger.seed}')
+    for why in ledger.left_out.values():
+        print(f'  left out: {why}')
     for place, fault in enumerate(ledger.faults):
         counts = [
             f'{topic} {ledger.count(place, what, topic)} {what}'

@@ -12,7 +12,7 @@ import importlib.util
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ def _arguments(parser: argparse.ArgumentParser, out: Path) -> None:
         '--hold-out',
         metavar='NAMES',
         help='bags kept apart for the report: names, comma separated, or how many (default: a '
-        'fifth, evenly spread)',
+        'fifth, evenly spread; fine-tune: of those that --from has not practised)',
     )
     add('--name', default='', help="of the package (default: the contract's)")
     add('--effort', type=float, default=1.0, metavar='F', help='times the steps of the recipe')
@@ -66,7 +66,7 @@ def _arguments(parser: argparse.ArgumentParser, out: Path) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Train from nothing. See `_run`."""
-    return _run(options, 'real', [])
+    return _run(options, 'real', [], None)
 
 
 def fine_tune(options: argparse.Namespace) -> int:
@@ -75,10 +75,13 @@ def fine_tune(options: argparse.Namespace) -> int:
     words = ['--from', str(folder.resolve()) if folder.is_dir() else options.origin]
     words += ['--tokenizer-only'] * options.tokenizer_only
     words += ['--train-tokenizer'] * options.train_tokenizer
-    return _run(options, 'fine-tune', words)
+    found = folder if folder.is_dir() else share.REPOSITORY / 'training/artefacts' / folder
+    return _run(options, 'fine-tune', words, found)
 
 
-def _run(options: argparse.Namespace, what: str, words: list[str]) -> int:
+def _run(
+    options: argparse.Namespace, what: str, words: list[str], origin: Path | None
+) -> int:
     """Split the bags, train on some in a process of its own, report on the others.
 
     Returns:
@@ -93,6 +96,7 @@ def _run(options: argparse.Namespace, what: str, words: list[str]) -> int:
     from wm_ros.bag.episodes import find_episodes
     from wm_ros.contract import StreamContract, find_contract
     from wm_ros.evaluation.held_out import kept_split
+    from wm_ros.evaluation.practised import Practised, read
     from wm_ros.manifest_fields import require_name
 
     _require_training(share.REPOSITORY)
@@ -103,8 +107,11 @@ def _run(options: argparse.Namespace, what: str, words: list[str]) -> int:
     require_name(name, '--name' if options.name else f'of {contract_file}; --name gives another')
     bags = find_episodes(options.bags)
     _require_topics(bags, contract)
-    split = kept_split(out / name, list(bags), options.hold_out, options.fresh)
-    print(split, flush=True)
+    before = read(origin) if origin else Practised()
+    seen = before.among(bags)
+    split = kept_split(out / name, list(bags), options.hold_out, options.fresh, seen)
+    notes = before.notes(origin.name, split.held_out) if origin else []
+    print(*_seen_line(seen), split, *notes, sep='\n', flush=True)
     command = [sys.executable, '-m', 'training.main', what, *words]
     command += ['--contract', str(contract_file), '--work', str(out), '--name', name]
     command += ['--effort', f'{options.effort:g}', '--hold-out', '']
@@ -121,7 +128,8 @@ def _run(options: argparse.Namespace, what: str, words: list[str]) -> int:
         print(f'wm: error: training ended with status {code}, see above', file=sys.stderr)
         return 1
     held_out = {bag: bags[bag] for bag in split.held_out}
-    return _report(options, held_out, out / 'packages' / name, out / 'report' / name)
+    report = out / 'report' / name
+    return _report(options, held_out, out / 'packages' / name, report, notes)
 
 
 def run_training(command: list[str]) -> int:
@@ -129,8 +137,18 @@ def run_training(command: list[str]) -> int:
     return subprocess.run(command, cwd=share.REPOSITORY, check=False).returncode
 
 
+def _seen_line(seen: Mapping[str, str]) -> list[str]:
+    """Say which bags cannot be held out, and what they were called when they were practised."""
+    words = [name if name == then else f'{name} (then {then})' for name, then in seen.items()]
+    return [f'practised already by --from, never held out: {", ".join(words)}'] if words else []
+
+
 def _report(
-    options: argparse.Namespace, bags: Mapping[str, Path], package: Path, out: Path
+    options: argparse.Namespace,
+    bags: Mapping[str, Path],
+    package: Path,
+    out: Path,
+    notes: Sequence[str],
 ) -> int:
     """Replay the held-out bags with the new package; what an earlier one left there goes first."""
     from wm_ros.evaluation.replay_run import Order
@@ -143,7 +161,7 @@ def _report(
     command = shlex.join(['wm', *options.words])
     first = next(iter(bags.values()))
     order = Order(first, str(package), backend=options.backend, command=command)
-    return run_several(order, bags, out)
+    return run_several(order, bags, out, notes=notes)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from replay_bags import contract, write_bag
 
 from wm_ros import cli, cli_train
 from wm_ros.bag import BagRecorder
-from wm_ros.evaluation import replay_several
+from wm_ros.evaluation import practised, replay_several
 
 Commands = list[list[str]]
 
@@ -32,10 +32,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Commands:
 
 
 @pytest.fixture
-def reported(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def told() -> list[str]:
+    """What the newest report says of its bags."""
+    return []
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch, told: list[str]) -> list[tuple[Any, ...]]:
     reports: list[tuple[Any, ...]] = []
 
-    def run_several(order: Any, bags: Any, out: Path) -> int:
+    def run_several(order: Any, bags: Any, out: Path, *, notes: Any) -> int:
+        told[:] = notes
         reports.append((order.package, list(bags), out))
         return 0
 
@@ -48,7 +55,7 @@ def robot(tmp_path: Path) -> list[str]:
     """Arguments: a contract, six bags in a folder, where to."""
     (tmp_path / 'arm.yaml').write_text(yaml.safe_dump({**contract().to_dict(), 'name': 'arm'}))
     for number in range(6):
-        write_bag(tmp_path / 'bags' / f'e{number}', 2)
+        write_bag(tmp_path / 'bags' / f'e{number}', 2 + number)
     words = ['--contract', str(tmp_path / 'arm.yaml'), '--out', str(tmp_path / 'out')]
     return [*words, str(tmp_path / 'bags')]
 
@@ -138,6 +145,38 @@ def test_fine_tuning_says_what_it_goes_on_from(
         [True, False],
         [False, True],
     ]
+
+
+def test_fine_tuning_holds_out_what_its_origin_has_not_practised(
+    tmp_path: Path,
+    robot: list[str],
+    asked: Commands,
+    reported: list[tuple[Any, ...]],
+    told: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bags, origin = tmp_path / 'bags', tmp_path / 'mine'
+    practised.keep(origin, practised.practised_of([bags / f'e{i}' for i in (0, 2, 3, 5)]))
+    (bags / 'e3').rename(bags / 'renamed')
+    words = ['fine-tune', '--from', str(origin), *robot]
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    assert 'never held out: e0, e2, e5, renamed (then e3)' in said
+    assert [names for _, names, _ in reported] == [['e4']]
+    at = asked[0].index('--bags')
+    assert [Path(path).name for path in asked[0][at + 1 :]] == ['e0', 'e1', 'e2', 'e5', 'renamed']
+    assert told == ['mine has practised 4 bag(s), none of those held out.'] and told[0] in said
+    assert cli.main([*words, '--name', 'b', '--hold-out', 'e4,renamed']) == 1
+    assert '--hold-out renamed: practised already' in capsys.readouterr().err
+    assert len(asked) == 1
+    # Weights of an older training do not say; those of a simulator have seen nobody's bags.
+    (origin / practised.FILE).unlink()
+    assert cli.main([*words, '--name', 'c']) == 0
+    (note,) = told
+    assert note.startswith('Unknown: ') and note in capsys.readouterr().out
+    assert reported[-1][1] == ['e4']
+    assert cli.main(['fine-tune', '--from', 'tabletop_small', '--name', 'd', *robot]) == 0
+    assert told == ['tabletop_small was trained on no recorded bags.']
 
 
 def test_what_cannot_be_trained_on_is_refused_before_training(

@@ -34,6 +34,28 @@ def test_held_out_bags_are_counted_or_named() -> None:
             choose(NAMES, everything)
 
 
+def test_what_was_practised_before_is_never_held_out(tmp_path: Path) -> None:
+    first = choose(NAMES, None)
+    names, seen = NAMES[:10], first.practice
+    assert choose(names, None).held_out == ('e02', 'e07'), 'and e07 was practised'
+    assert choose(names, None, seen).held_out == ('e06',)
+    assert choose(names, '2', seen).held_out == choose(names, 'e06,e02', seen).held_out
+    with pytest.raises(ValueError, match='--hold-out 3: of 10 bags --from has not practised e02'):
+        choose(names, '3', seen)
+    with pytest.raises(ValueError, match='--hold-out e05, e07: practised already'):
+        choose(names, 'e02,e07,e05', seen)
+    with pytest.raises(ValueError, match='not among the bags'):
+        choose(names, 'e07,x', seen)
+    assert choose(names, None, NAMES) == Split(tuple(names), ()), 'nothing is left to judge by'
+    new = [*NAMES, *(f'new{i}' for i in range(10))]
+    assert choose(new, None, NAMES).held_out == ('new2', 'new7'), 'a fifth of the new ones'
+    # A split that was kept before its origin was known to have practised some of it.
+    kept_split(tmp_path, names, None, fresh=False)
+    with pytest.raises(ValueError, match=r'split\.json: .* begun with held out e07: pract'):
+        kept_split(tmp_path, names, None, fresh=False, seen=seen)
+    assert kept_split(tmp_path, names, None, fresh=True, seen=seen).held_out == ('e06',)
+
+
 def test_a_run_that_goes_on_has_the_split_it_began_with(tmp_path: Path) -> None:
     named = kept_split(tmp_path / 'run', NAMES, 'e00', fresh=False)
     assert kept_split(tmp_path / 'run', NAMES, None, fresh=False) == named

@@ -53,6 +53,15 @@ def test_an_offset_leaves_out_what_came_before_in_every_lap(bag: Path) -> None:
     assert stamps[:5] == [*(T0 + i * PERIOD_NS for i in range(6, 10)), from_ns]
 
 
+def test_a_loop_over_nothing_ends(bag: Path, tmp_path: Path) -> None:
+    beyond_ns = T0 + FRAMES * 2 * PERIOD_NS
+    assert list(laps(bag, [CAMERA, COMMAND], CAMERA, beyond_ns, loop=True)) == []
+    with BagRecorder(tmp_path / 'silent') as recorder:
+        recorder.add_topic(CAMERA, IMAGE)
+        StreamRecorder(recorder, CONTRACT).write_action(np.zeros(11), T0)
+    assert list(laps(tmp_path / 'silent', [CAMERA], CAMERA, 0, loop=True)) == []
+
+
 @pytest.mark.parametrize(
     ('restamp', 'simulated', 'spacing'), [(True, False, 0.5), (True, True, 1.0), (False, True, 1)]
 )

@@ -18,6 +18,7 @@ from wm_ros.evaluation import replay_hooks, replay_run
 from wm_ros.evaluation.fail_if import judge, parse
 from wm_ros.evaluation.replay_futures import HORIZON
 from wm_ros.evaluation.replay_lags import KINDS, NAMES
+from wm_ros.evaluation.replay_several import run_several
 from wm_ros.evaluation.replay_summary import pool, verdicts
 from wm_ros.toy_package import write_toy_package
 
@@ -165,6 +166,7 @@ def test_two_bags_give_a_folder_each_and_a_page_over_both(
     page = (out / 'index.html').read_text()
     assert 'href="a/report.html"' in page and 'href="b/report.html"' in page
     assert page.count('<img') >= 2 * 2 + 1 and page.index('<img') < page.index('<table')
+    assert summary['notes'] == []
     said = capsys.readouterr().out
     assert 'bag 1 of 2: a' in said and 'passed psnr@25 < 0' in said
     assert replay(bags, package, out, '--fail-if', 'psnr@25 > 0') == 2
@@ -241,3 +243,12 @@ def test_outputs_that_are_not_finite_are_named_in_the_summary(
     for text in (said, page):
         assert '1 outputs of model were not finite; left out for all: 1 pictures one' in text
     assert 'futures; 1 outputs of model were not finite' in page, 'beside its bag'
+
+
+def test_what_is_to_be_known_of_the_bags_is_on_the_page(tmp_path: Path, package: Path) -> None:
+    bags, out = {'a': write_bag(tmp_path / 'a', 60)}, tmp_path / 'out'
+    order = replay_run.Order(bags['a'], str(package), backend='toy')
+    assert run_several(order, bags, out, notes=['Unknown: <all>']) == 0
+    assert json.loads((out / 'summary.json').read_text())['notes'] == ['Unknown: <all>']
+    page = (out / 'index.html').read_text()
+    assert 0 < page.index('Unknown: &lt;all&gt;') < page.index('<img')

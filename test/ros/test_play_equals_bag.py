@@ -17,18 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+from bag_both_ways import HORIZON, SEED, Idle, assert_same_steps, through_the_library
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
-from test_live_equals_bag import (  # noqa: F401  the first two are fixtures
+from test_live_equals_bag import (  # noqa: F401  the last two are fixtures
     CAMERA,
     CONTRACT,
     EVENTS,
-    HORIZON,
-    SEED,
-    Idle,
     bag,
     package,
-    through_the_library,
 )
 
 from wm_ros.datatypes import ImageArray, Step
@@ -136,18 +133,11 @@ def test_played_and_read_agree_to_the_bit(
 ) -> None:
     pair.run()
     counts = pair.node.session.synchronizer.counts
-    steps, pictures, wanted = through_the_library(package, bag)
+    steps, pictures, wanted = through_the_library(package, bag, CONTRACT)
     assert {name: wanted[name] for name in EVENTS} == EVENTS, 'the bag holds what it is for'
     assert counts == wanted
     shift_ns = pair.player.timeline.start_ns - pair.player.timeline.first_ns
     assert abs(time.time_ns() - pair.player.timeline.start_ns) < 3600 * 10**9, 'shifted to now'
-    for live, step in zip(pair.steps, steps, strict=True):
-        assert live.stamp_ns - shift_ns == step.stamp_ns
-        assert (live.index, live.reset) == (step.index, step.reset)
-        np.testing.assert_array_equal(live.action_A, step.action_A)
-        np.testing.assert_array_equal(live.action_prev_A, step.action_prev_A)
-        assert (live.frame is None) == (step.frame is None)
-        if live.frame is not None:
-            np.testing.assert_array_equal(live.frame.image_HWC, step.frame.image_HWC)
+    assert_same_steps(pair.steps, steps, shift_ns)
     np.testing.assert_array_equal(pair.pictures, pictures)
     assert pair.behind_s < CONTRACT.reset.gap_s, 'the clock was there and not far behind'

@@ -4,27 +4,27 @@ its own topic, a planner's goal is the picture of all.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
+from bag_both_ways import (  # noqa: F401  node is a fixture
+    assert_same_steps,
+    node,
+    through_the_library,
+    through_the_node,
+)
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from robot import PERIOD_NS, Child, Robot
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from test_live_equals_bag import HORIZON, SEED, Idle, through_the_node
 from wm_ros_msgs.msg import ObjectiveTerm
 
-from wm_ros.backends.resolve import resolve_backend
-from wm_ros.bag import BagRecorder, iter_steps
+from wm_ros.bag import BagRecorder
 from wm_ros.bag.stream import action_bytes, image_bytes
 from wm_ros.contract import StreamContract, find_contract
 from wm_ros.model_package import ModelPackage
-from wm_ros.nodes import convert, world_model_node
+from wm_ros.nodes import convert
 from wm_ros.nodes.diagnostics import Ages, Surroundings, judge
 from wm_ros.nodes.inputs import info_topics
 from wm_ros.nodes.objective_messages import term
@@ -33,7 +33,6 @@ from wm_ros.planning.errors import QueryCode, QueryError
 from wm_ros.sources import ACTION, IMAGE
 from wm_ros.tiles import untile
 from wm_ros.toy_package import write_toy_package
-from wm_ros.world_model import WorldModel
 
 pytestmark = pytest.mark.ros
 
@@ -99,44 +98,16 @@ def bag(tmp_path: Path) -> Path:
     return tmp_path / 'bag'
 
 
-@pytest.fixture
-def node(package: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorldModelNode]:
-    given = {'package': package.path, 'backend': 'toy', 'seed': SEED, 'horizon': HORIZON}
-    words = [word for name, value in given.items() for word in ('-p', f'{name}:={value}')]
-    monkeypatch.setattr(world_model_node, 'Worker', Idle)
-    rclpy.init(args=['--ros-args', *words], signal_handler_options=SignalHandlerOptions.NO)
-    made = WorldModelNode()
-    made.trigger_configure()
-    made.trigger_activate()
-    yield made
-    made.destroy_node()
-    rclpy.shutdown()
-
-
 def test_live_and_library_agree_to_the_bit(
-    node: WorldModelNode, package: ModelPackage, bag: Path
+    node: WorldModelNode,  # noqa: F811
+    package: ModelPackage,
+    bag: Path,
 ) -> None:
     live_steps, live_pictures, live_counts = through_the_node(node, bag)
-    counts: Counter[str] = Counter()
-    steps, pictures = list(iter_steps(bag, CONTRACT, counts=counts)), []
-    model = WorldModel(package, resolve_backend('toy', package))
-    for step in steps:
-        if step.reset is not None:
-            memory, rng = model.reset(), np.random.default_rng(SEED)
-        fill_noise = model.noise(rng)[:, 0] if step.frame is None else None
-        memory = model.observe(memory, step, fill_noise)
-        if step.frame is not None:
-            held_BTA = np.tile(step.action_A, (1, HORIZON, 1))
-            rollout = model.imagine(memory, held_BTA, model.noise(rng, 1, HORIZON))
-            pictures.append(rollout.frames_BTHWC[0])
+    steps, pictures, counts = through_the_library(package, bag, CONTRACT)
     assert {name: counts[name] for name in EVENTS} == EVENTS, 'the bag holds what it is for'
     assert {k: v for k, v in live_counts.items() if v} == {k: v for k, v in counts.items() if v}
-    for live, step in zip(live_steps, steps, strict=True):
-        assert (live.stamp_ns, live.index, live.reset) == (step.stamp_ns, step.index, step.reset)
-        np.testing.assert_array_equal(live.action_A, step.action_A)
-        assert (live.frame is None) == (step.frame is None)
-        if live.frame is not None:
-            np.testing.assert_array_equal(live.frame.image_HWC, step.frame.image_HWC)
+    assert_same_steps(live_steps, steps)
     np.testing.assert_array_equal(live_pictures, pictures)
 
 
@@ -160,7 +131,9 @@ def test_a_goal_is_the_picture_of_all_cameras() -> None:
     assert error.value.code is QueryCode.INVALID_GOAL
 
 
-def test_a_silent_camera_is_reported_by_its_topic(node: WorldModelNode) -> None:
+def test_a_silent_camera_is_reported_by_its_topic(
+    node: WorldModelNode,  # noqa: F811
+) -> None:
     loaded, session = node.loaded, node.session
     ages = Ages.at(session, 10**9)
     assert ages.views_s == {CAMERAS[1]: float('inf')}

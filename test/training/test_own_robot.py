@@ -27,6 +27,7 @@ from wm_ros.bag import BagRecorder, iter_steps
 from wm_ros.bag.stream import action_bytes, image_bytes
 from wm_ros.contract import StreamContract, find_contract
 from wm_ros.contract_fields import ContractError
+from wm_ros.evaluation import practised
 from wm_ros.model_package import ModelPackage
 from wm_ros.sources import ACTION, IMAGE
 from wm_ros.tiles import untile
@@ -165,6 +166,9 @@ def test_the_report_is_of_the_bags_that_were_held_out(trained: tuple[Path, int, 
     assert split == {'practice': ['e0', 'e1', 'e3', 'e4'], 'held_out': ['e2']}
     made_of = artefact.load(out / 'artefacts' / 'two_eyed' / 'tokenizer.pt').meta['made_of']
     assert sorted(made_of['world']['bytes']) == split['practice']
+    seen = practised.read(out / 'artefacts' / 'two_eyed')
+    assert sorted(seen.bags.values()) == split['practice'] and seen.complete
+    assert list(seen.among({'e1': trained[0] / 'two_eyed' / 'e1'})) == ['e1']
     summary = json.loads((out / 'report' / 'two_eyed' / 'summary.json').read_text())
     assert [bag['name'] for bag in summary['bags']] == ['e2'] and summary['complete']
     assert summary['packages']['model']['name'] == 'two_eyed'
@@ -204,6 +208,8 @@ def test_fine_tuning_takes_what_fits_and_names_what_does_not(
     torch.testing.assert_close(*tokenizers, rtol=0, atol=0)
     package = ModelPackage.load(tmp_path / 'out' / 'packages' / 'nine')
     assert package.manifest.contract.action_width == 9
+    seen = practised.read(tmp_path / 'out' / 'artefacts' / 'nine')
+    assert len(seen.bags) == BAGS + BAGS - 1 and seen.complete, "its own and its origin's"
     # The second time there is nothing to do; a tokenizer that is trained on is another one.
     assert cli.main(words) == 0 and len(began_with) == 1
     monkeypatch.setattr('training.run.Run.export', lambda *_, **__: None)

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from wm_ros.bag.faults import ACTION, FRAME, Fault, Passing
-from wm_ros.bag.raw import RawMessage, raw_messages, raw_topics
+from wm_ros.bag.faults import ACTION, FRAME, Chance, Fault, Passing
+from wm_ros.bag.offers import offers_text
+from wm_ros.bag.raw import RawMessage, raw_messages, recordable_topics
 from wm_ros.bag.record import BagRecorder
 from wm_ros.bag.types import BagError
 from wm_ros.contract import StreamContract
@@ -43,6 +44,7 @@ class Ledger:
             in the good bag, from 0.
         messages: topic -> messages that came through.
         complete: the good bag was read to its end.
+        left_out: topic -> why it is not in the bad bag.
     """
 
     faults: tuple[Fault, ...]
@@ -50,6 +52,7 @@ class Ledger:
     done: list[dict[str, dict[str, list[int]]]] = field(default_factory=list)
     messages: Counter[str] = field(default_factory=Counter)
     complete: bool = False
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.done = [{} for _ in self.faults]
@@ -83,6 +86,7 @@ class Ledger:
             'seed': self.seed,
             'complete': self.complete,
             'messages': dict(sorted(self.messages.items())),
+            'left_out': self.left_out,
             'faults': entries,
         }
 
@@ -92,8 +96,9 @@ def degrade(
 ) -> Iterator[RawMessage]:
     """Yield messages with the faults of a ledger done to them, one fault after the other.
 
-    Every fault draws from a generator of its own (seed, its name, its place among those of that
-    name), so adding one does not change what another does.
+    Every message has a generator of its own in every fault (seed, the fault's name, its place
+    among those of that name, topic, number in the good bag), so adding one does not change what
+    another does to the messages that still come to it.
 
     Args:
         messages: in order of log time.
@@ -103,11 +108,9 @@ def degrade(
     stream = _numbered(messages, roles)
     used: Counter[str] = Counter()
     for place, fault in enumerate(ledger.faults):
-        rng = np.random.default_rng(
-            [ledger.seed, zlib.crc32(fault.name.encode()), used[fault.name]]
-        )
+        chance = _chance(ledger.seed, fault.name, used[fault.name])
         used[fault.name] += 1
-        stream = fault.apply(stream, rng, _noting(ledger, place))
+        stream = fault.apply(stream, chance, _noting(ledger, place))
     for passing in stream:
         ledger.messages[passing.message.topic] += 1
         yield passing.message
@@ -124,7 +127,8 @@ def degrade_bag(
     """Write a bag with faults, and `faults.json` in its folder.
 
     Args:
-        bag: path of any bag; topics that the contract does not name are copied.
+        bag: path of any bag; topics that the contract does not name are copied, but for those of
+            types that cannot be told (`Ledger.left_out`). Quality of service is copied, too.
         out: folder of the bag to write; must not exist.
         contract: which topics are frames and which commands.
         faults: one or more, done in this order.
@@ -134,22 +138,26 @@ def degrade_bag(
         What was done.
 
     Raises:
-        BagError: the bag cannot be read or has none of the contract's topics; `out` exists. Where
-            the bag is damaged further on, `out` holds what came before, and its `faults.json` says
-            that it is not complete.
+        BagError: the bag cannot be read or has not all of the contract's topics; `out` exists.
+            Where the bag is damaged further on, `out` holds what came before, and its
+            `faults.json` says that it is not complete.
     """
-    topics, roles = raw_topics(bag), roles_of(contract)
-    if missing := sorted(set(roles) - set(topics)):
+    topics, left_out = recordable_topics(bag)
+    roles = roles_of(contract)
+    if missing := sorted(set(roles) - set(topics) - set(left_out)):
         raise BagError(
             f'bag {bag} has no topic {", ".join(missing)}, which contract {contract.name!r} '
-            f'names; it holds {", ".join(topics) or "nothing"}'
+            f'names; it holds {", ".join(sorted({*topics, *left_out})) or "nothing"}'
         )
-    ledger = Ledger(tuple(faults), seed)
+    if unusable := [why for topic, why in left_out.items() if topic in roles]:
+        raise BagError(f'bag {bag}: {"; ".join(unusable)}')
+    ledger = Ledger(tuple(faults), seed, left_out=left_out)
     with BagRecorder(out) as recorder:
         for topic, info in topics.items():
-            recorder.add_topic(topic, info.msgtype, info.definition or None)
+            offers = offers_text(info.offers)
+            recorder.add_topic(topic, info.msgtype, info.definition, offers)
         try:
-            for each in degrade(raw_messages(bag), roles, ledger):
+            for each in degrade(raw_messages(bag, topics), roles, ledger):
                 recorder.write(each.topic, each.msgtype, each.data, each.log_ns)
         finally:
             text = json.dumps({'bag': Path(bag).name, **ledger.to_dict()}, indent=1)
@@ -159,9 +167,21 @@ def degrade_bag(
 
 def _numbered(messages: Iterable[RawMessage], roles: dict[str, str]) -> Iterator[Passing]:
     seen: Counter[str] = Counter()
+    start_ns: int | None = None
     for message in messages:
-        yield Passing(message, seen[message.topic], roles.get(message.topic, ''))
+        start_ns = message.log_ns if start_ns is None else start_ns
+        role, since_ns = roles.get(message.topic, ''), message.log_ns - start_ns
+        yield Passing(message, seen[message.topic], role, since_ns)
         seen[message.topic] += 1
+
+
+def _chance(seed: int, fault: str, place: int) -> Chance:
+    words = [seed, _number(fault), place]
+    return lambda topic, index: np.random.default_rng([*words, _number(topic), index])
+
+
+def _number(name: str) -> int:
+    return zlib.crc32(name.encode())
 
 
 def _noting(ledger: Ledger, place: int) -> Any:

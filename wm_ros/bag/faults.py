@@ -1,8 +1,9 @@
 """Faults that a recording can have, each as a small value that knows how to make itself.
 
 A fault takes the messages of a bag in order and gives them back with itself done to some of them,
-noting which. Chance comes from the generator that is passed in; times are log times in ns, stamps
-are those in message headers. Nothing here opens a file.
+noting which. Chance is passed in, and drawn for a message by its number in the good bag: whether
+one is befallen hangs neither on the faults done before nor on what is left of the others. Times
+are log times in ns, stamps are those in message headers. Nothing here opens a file.
 
 Topics of a contract have a role; a message without one passes every fault untouched.
 """
@@ -32,11 +33,13 @@ class Passing:
         message: as it is by now.
         index: its number on its topic in the good bag, from 0.
         role: `frame`, `action`, or empty for a topic that the contract does not name.
+        since_ns: when it was received in the good bag, from the bag's first message on.
     """
 
     message: RawMessage
     index: int
     role: str
+    since_ns: int
 
     def at(self, log_ns: int) -> Passing:
         """Return the same, received at another time."""
@@ -49,6 +52,7 @@ class Passing:
 
 
 Note = Callable[[str, Passing], None]
+Chance = Callable[[str, int], np.random.Generator]  # of a message, by topic and index
 Stream = Iterator[Passing]
 
 
@@ -60,12 +64,12 @@ class Fault(Protocol):
         """A word for people and for `faults.json`, and what chance is drawn by."""
         ...
 
-    def apply(self, stream: Stream, rng: np.random.Generator, note: Note) -> Stream:
+    def apply(self, stream: Stream, chance: Chance, note: Note) -> Stream:
         """Yield the messages with the fault done.
 
         Args:
             stream: in order of log time.
-            rng: drawn from once for every message that the fault could befall.
+            chance: gives a message its own generator, the same whenever it is asked for.
             note: told what was done, as one word, and to which message.
         """
         ...
@@ -74,6 +78,38 @@ class Fault(Protocol):
 def require_share(share: float, name: str) -> None:
     if not 0 < share <= 1:
         raise ValueError(f'{name}: share {share}, expected above 0, at most 1')
+
+
+def own(chance: Chance, passing: Passing) -> np.random.Generator:
+    """Return the generator of a message."""
+    return chance(passing.message.topic, passing.index)
+
+
+class Runs:
+    """Messages of the good bag in runs of one length that do not overlap, topic by topic.
+
+    Args:
+        chance: see `Fault`.
+        share: chance of every message outside a run to begin one.
+        length: messages of a run.
+    """
+
+    def __init__(self, chance: Chance, share: float, length: int) -> None:
+        self._chance, self._share, self._length = chance, share, length
+        self._places: dict[str, list[int]] = {}
+
+    def place(self, passing: Passing) -> int:
+        """Return a message's place in its run, from 0; -1 where it is in none. Messages before it
+        that never came are in runs as if they had.
+        """
+        topic, places = passing.message.topic, self._places.setdefault(passing.message.topic, [-1])
+        for index in range(len(places) - 1, passing.index + 1):
+            if 0 <= places[-1] < self._length - 1:
+                places.append(places[-1] + 1)
+            else:
+                begins = self._chance(topic, index).random() < self._share
+                places.append(0 if begins else -1)
+        return places[passing.index + 1]
 
 
 @dataclass(frozen=True)
@@ -91,10 +127,10 @@ class Drop:
         """See `Fault`."""
         return f'drop_{self.role}s'
 
-    def apply(self, stream: Stream, rng: np.random.Generator, note: Note) -> Stream:
+    def apply(self, stream: Stream, chance: Chance, note: Note) -> Stream:
         """See `Fault`."""
         for each in stream:
-            if each.role == self.role and rng.random() < self.share:
+            if each.role == self.role and own(chance, each).random() < self.share:
                 note('dropped', each)
             else:
                 yield each
@@ -113,19 +149,13 @@ class Burst:
         if self.length < 1:
             raise ValueError(f'{self.name}: length {self.length}, expected 1 or more frames')
 
-    def apply(self, stream: Stream, rng: np.random.Generator, note: Note) -> Stream:
-        """See `Fault`. Bursts do not overlap; each camera has its own."""
-        left: dict[str, int] = {}
+    def apply(self, stream: Stream, chance: Chance, note: Note) -> Stream:
+        """See `Fault`. Bursts do not overlap; each camera has its own. They are of frames of the
+        good bag, whether or not these are still there.
+        """
+        runs = Runs(chance, self.share, self.length)
         for each in stream:
-            if each.role != FRAME:
-                yield each
-                continue
-            topic = each.message.topic
-            begins = rng.random() < self.share
-            if not left.get(topic) and begins:
-                left[topic] = self.length
-            if left.get(topic):
-                left[topic] -= 1
+            if each.role == FRAME and runs.place(each) >= 0:
                 note('dropped', each)
             else:
                 yield each
@@ -145,13 +175,10 @@ class Silence:
                 f'{self.name}: {self.from_s} to {self.to_s} s, expected 0 <= from < to'
             )
 
-    def apply(self, stream: Stream, rng: np.random.Generator, note: Note) -> Stream:
+    def apply(self, stream: Stream, chance: Chance, note: Note) -> Stream:
         """See `Fault`. Nothing is drawn."""
-        start_ns: int | None = None
         for each in stream:
-            start_ns = each.message.log_ns if start_ns is None else start_ns
-            since_s = (each.message.log_ns - start_ns) / 1e9
-            if each.role == ACTION and self.from_s <= since_s < self.to_s:
+            if each.role == ACTION and self.from_s <= each.since_ns / 1e9 < self.to_s:
                 note('dropped', each)
             else:
                 yield each
@@ -167,11 +194,11 @@ class Duplicate:
     def __post_init__(self) -> None:
         require_share(self.share, self.name)
 
-    def apply(self, stream: Stream, rng: np.random.Generator, note: Note) -> Stream:
+    def apply(self, stream: Stream, chance: Chance, note: Note) -> Stream:
         """See `Fault`."""
         for each in stream:
             yield each
-            if each.role and rng.random() < self.share:
+            if each.role and own(chance, each).random() < self.share:
                 note('doubled', each)
                 yield each
 
@@ -186,9 +213,10 @@ class WrongStamps:
     def __post_init__(self) -> None:
         require_share(self.share, self.name)
 
-    def apply(self, stream: Stream, rng: np.random.Generator, note: Note) -> Stream:
+    def apply(self, stream: Stream, chance: Chance, note: Note) -> Stream:
         """See `Fault`. Types without a header are left alone."""
         for each in stream:
+            rng = own(chance, each)
             if not (each.role and each.message.stamped and rng.random() < self.share):
                 yield each
                 continue
@@ -210,11 +238,11 @@ class JitterStamps:
         if not self.ms > 0:
             raise ValueError(f'{self.name}: {self.ms} ms, expected above 0')
 
-    def apply(self, stream: Stream, rng: np.random.Generator, note: Note) -> Stream:
+    def apply(self, stream: Stream, chance: Chance, note: Note) -> Stream:
         """See `Fault`. Types without a header, and stamps of zero, are left alone."""
         for each in stream:
             if each.role and each.message.stamped and read_stamp_ns(each.message.data):
                 note('moved', each)
-                off_ns = round(rng.uniform(-self.ms, self.ms) * 1e6)
+                off_ns = round(own(chance, each).uniform(-self.ms, self.ms) * 1e6)
                 each = each.stamped(max(read_stamp_ns(each.message.data) + off_ns, 1))
             yield each

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from wm_ros.bag.faults import Note, Passing, Stream, require_share
+from wm_ros.bag.faults import Chance, Note, Passing, Runs, Stream, own, require_share
 
 LONGEST_NS = 1_000_000_000  # that a message waits for the next of its topic
 
@@ -21,8 +19,9 @@ LONGEST_NS = 1_000_000_000  # that a message waits for the next of its topic
 class Reorder:
     """Frames and commands that come right behind the next of their topic, `share` of them.
 
-    One that has just been overtaken does not overtake. Where the next does not come within a
-    second, the message is only late.
+    The next one in the good bag is itself on time; where it is not there any more, and the one
+    behind it is late, both come behind the next that is on time. Where none comes within a second
+    the message is only late.
     """
 
     share: float
@@ -31,33 +30,30 @@ class Reorder:
     def __post_init__(self) -> None:
         require_share(self.share, self.name)
 
-    def apply(self, stream: Stream, rng: np.random.Generator, note: Note) -> Stream:
+    def apply(self, stream: Stream, chance: Chance, note: Note) -> Stream:
         """See `Fault`."""
-        held: dict[str, Passing] = {}
+        held: list[Passing] = []
+        runs = Runs(chance, self.share, 2)  # one that is late, and the next
         now_ns = 0
         for each in stream:
             now_ns = each.message.log_ns
-            yield from _given_up(held, now_ns, note)
-            late = held.pop(each.message.topic, None)
-            if late is not None:
-                note('overtaken', late)
-                yield each
-                yield late.at(now_ns)
-            elif each.role and rng.random() < self.share:
-                held[each.message.topic] = each
-            else:
-                yield each
-        for each in held.values():
-            note('late', each)
-            yield each.at(now_ns)
+            yield from _released(held, 'late', now_ns, note, now_ns - LONGEST_NS)
+            if each.role and runs.place(each) == 0:
+                held.append(each)
+                continue
+            yield each
+            yield from _released(held, 'overtaken', now_ns, note, now_ns + 1, each.message.topic)
+        yield from _released(held, 'late', now_ns, note, now_ns + 1)
 
 
-def _given_up(held: dict[str, Passing], now_ns: int, note: Note) -> Iterator[Passing]:
-    """Yield what has waited long enough for the next of its topic."""
-    for topic, late in list(held.items()):
-        if now_ns - late.message.log_ns > LONGEST_NS:
-            del held[topic]
-            note('late', late)
+def _released(
+    held: list[Passing], what: str, now_ns: int, note: Note, before_ns: int, topic: str = ''
+) -> Iterator[Passing]:
+    """Yield what is held no longer: received before a time, of a topic or (empty) of any."""
+    for late in list(held):
+        if late.message.log_ns < before_ns and topic in ('', late.message.topic):
+            held.remove(late)
+            note(what, late)
             yield late.at(now_ns)
 
 
@@ -72,14 +68,14 @@ class JitterArrival:
         if not self.ms > 0:
             raise ValueError(f'{self.name}: {self.ms} ms, expected above 0')
 
-    def apply(self, stream: Stream, rng: np.random.Generator, note: Note) -> Stream:
+    def apply(self, stream: Stream, chance: Chance, note: Note) -> Stream:
         """See `Fault`."""
         coming: list[tuple[int, int, Passing]] = []
         for number, each in enumerate(stream):
             now_ns = each.message.log_ns
             if each.role:
                 note('delayed', each)
-                each = each.at(now_ns + round(rng.uniform(0, self.ms) * 1e6))
+                each = each.at(now_ns + round(own(chance, each).uniform(0, self.ms) * 1e6))
             heapq.heappush(coming, (each.message.log_ns, number, each))
             while coming and coming[0][0] <= now_ns:
                 yield heapq.heappop(coming)[2]

@@ -77,7 +77,8 @@ class BagRecorder:
         Raises:
             BagError: unknown type, or the topic is there already with another type.
         """
-        self._mcap.add_topic(topic, msgtype, definition or definition_of(msgtype), qos=qos)
+        text = definition_of(msgtype) if definition is None else definition
+        self._mcap.add_topic(topic, msgtype, text, qos=qos)
 
     def write(self, topic: str, msgtype: str, data: bytes | memoryview, log_ns: int) -> None:
         """Record one message; a topic that was not announced is announced by its type.

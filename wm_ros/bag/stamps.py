@@ -12,6 +12,7 @@ from rosbags.typesys.store import Typestore
 
 STAMP_AT = 4  # after the encapsulation header of the CDR bytes
 LITTLE, BIG = struct.Struct('<iI'), struct.Struct('>iI')
+STAMP_END = STAMP_AT + LITTLE.size  # a message that is shorter has none
 LATEST_NS = (2**31 - 1) * 1_000_000_000  # of a builtin_interfaces/Time
 HEADER = 'std_msgs/msg/Header'
 
@@ -29,7 +30,9 @@ def _layout(data: bytes) -> struct.Struct:
 
 
 def read_stamp_ns(data: bytes) -> int:
-    """Return the header stamp of a message whose first field is a std_msgs/Header."""
+    """Return the header stamp of a message whose first field is a std_msgs/Header, of
+    `STAMP_END` bytes or more.
+    """
     sec, nanosec = _layout(data).unpack_from(data, STAMP_AT)
     return int(sec) * 1_000_000_000 + int(nanosec)
 

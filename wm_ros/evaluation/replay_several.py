@@ -49,7 +49,12 @@ class _Replayed:
 
 
 def run_several(
-    order: Order, bags: Mapping[str, Path], out: Path, *, console: Console | None = None
+    order: Order,
+    bags: Mapping[str, Path],
+    out: Path,
+    *,
+    notes: Sequence[str] = (),
+    console: Console | None = None,
 ) -> int:
     """Replay every bag and gather what came of them.
 
@@ -58,6 +63,7 @@ def run_several(
             together.
         bags: name -> bag; the folder of a bag in `out` has its name.
         out: folder, made if missing.
+        notes: what to know of these bags before believing the figures; for page and summary.
         console: to print to.
 
     Returns:
@@ -86,9 +92,10 @@ def run_several(
     judgements = [judge(condition, pooled) for condition in order.conditions]
     packages = metrics[0]['packages']
     title = f'{packages[MODEL]["name"]} over {len(bags)} bags'
-    summary = _summary(found, packages, pooled, told)
+    summary = _summary(found, packages, pooled, told) | {'notes': list(notes)}
     (out / SUMMARY).write_text(replay_result.text(summary))
-    write_summary_page(out / INDEX, title, pooled, told, judgements, [_part(one) for one in found])
+    parts = [_part(one) for one in found]
+    write_summary_page(out / INDEX, title, pooled, told, judgements, parts, notes)
     lines = [*warnings_of(pooled), *map(str, told), *map(str, judgements)]
     for line in (*lines, f'look at {out / INDEX}'):
         _print(console, line)

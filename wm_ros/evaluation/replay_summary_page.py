@@ -48,6 +48,7 @@ def write_summary_page(
     verdicts: Sequence[Verdict],
     judgements: Sequence[Judgement],
     bags: Sequence[BagPart],
+    notes: Sequence[str] = (),
 ) -> None:
     """Write the page.
 
@@ -58,8 +59,10 @@ def write_summary_page(
         verdicts: what they say.
         judgements: what came of `--fail-if`.
         bags: one part each.
+        notes: what to know of the bags first.
     """
     parts = [STYLE, tiles(_heads(pooled, bags)), _notice(pooled)]
+    parts += (f'<p>{html.escape(note)}</p>' for note in notes)
     parts += [_verdicts(verdicts), _judged(judgements)]
     parts += map(_bag, bags)
     parts.append(f'<h2>By horizon, all bags</h2>{_table(pooled["by_horizon"])}')

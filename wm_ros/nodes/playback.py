@@ -79,19 +79,28 @@ def laps(
 ) -> Iterator[tuple[int, RawMessage]]:
     """Yield (lap, message) by log time; at equal times the camera comes last.
 
+    A lap in which there is nothing to play is the end, looped or not.
+
     Args:
         bag: path of any bag.
         topics: to play.
         camera: its topic.
         from_ns: log time at which every lap begins.
         loop: go on with the next lap, for ever.
+
+    Raises:
+        BagError: as `raw_messages`.
     """
     chosen = tuple(topics)
     for lap in itertools.count() if loop else (0,):
         stream = raw_messages(bag, chosen, from_ns)
+        played = False
         for _, group in itertools.groupby(stream, key=lambda each: each.log_ns):
             for message in sorted(group, key=lambda each: each.topic == camera):
                 yield lap, message
+                played = True
+        if not played:
+            return
 
 
 def stamped(message: RawMessage, timeline: Timeline, lap: int) -> tuple[bytes, int]:

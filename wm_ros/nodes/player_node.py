@@ -6,7 +6,7 @@ the start of the playback: a node that checks stamps against the clock then sees
 Without it the recorded stamps stay, for consumers that follow stamps only. Stamps of zero stay,
 and so do those inside messages that do not begin with a header, such as transforms. Commands
 recorded at the same instant as a camera frame are sent before it. Times, /clock and loops: see
-playback.py.
+playback.py. Topics are offered as they were on the robot, latched ones latched: see offered.py.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 
-from wm_ros.bag import bag_info
+from wm_ros.bag import BagError, bag_info
 from wm_ros.bag.raw import RawTopic, raw_topics
 from wm_ros.config import PlayerConfig
 from wm_ros.nodes import params, spin
 from wm_ros.nodes.audience import Audience
 from wm_ros.nodes.convert import message_class, ns_to_stamp
 from wm_ros.nodes.logs import CsvLog
+from wm_ros.nodes.offered import offered
 from wm_ros.nodes.playback import Timeline, lap_length_ns, laps, stamped
 
 LINGER_S = 0.5
@@ -49,8 +51,8 @@ class PlayerNode(Node):
         self.next = next(self.queue, None)
         if self.next is None:
             raise ValueError(
-                f'{bag} holds no message to play from {config.start_offset_s:g} s on; it is '
-                f'{info.duration_s:.3f} s long'
+                f'bag {bag} has no message of {", ".join(topics)} to play from '
+                f'{config.start_offset_s:g} s on; it is {info.duration_s:.3f} s long'
             )
         first_ns = self.next[1].log_ns
         self.timeline = Timeline(
@@ -80,9 +82,9 @@ class PlayerNode(Node):
         self.tick_s = 0.0  # when it is to be shown again
 
     def create_outputs(self, topics: dict[str, RawTopic]) -> dict[str, Publisher]:
-        """Make a publisher for each topic."""
+        """Make a publisher for each topic, with the service that it was recorded with."""
         return {
-            topic: self.create_publisher(message_class(one.msgtype), topic, QoSProfile(depth=10))
+            topic: self.create_publisher(message_class(one.msgtype), topic, offered(one.offers))
             for topic, one in topics.items()
         }
 
@@ -157,12 +159,19 @@ class PlayerNode(Node):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Play the bag and end, or end at SIGINT or SIGTERM.
+    """Play the bag and end, or end at SIGINT, at SIGTERM or where the bag is damaged.
 
     Args:
         arguments: ROS arguments; None takes those of the process.
+
+    Returns:
+        Exit status: 0; 1 where the bag cannot be played, or not to its end.
     """
-    return spin.run(PlayerNode, PlayerNode.step, arguments)
+    try:
+        return spin.run(PlayerNode, PlayerNode.step, arguments)
+    except BagError as error:  # damaged further on
+        get_logger('wm_ros').fatal(str(error))
+        return 1
 
 
 if __name__ == '__main__':
