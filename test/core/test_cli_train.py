@@ -106,7 +106,7 @@ def test_a_report_holds_nothing_of_an_earlier_one(
     """Each package has a report of its own; what a person has put beside it stays."""
     made = tmp_path / 'out' / 'report' / 'arm'
 
-    def run_several(order: Any, bags: Any, out: Path) -> int:
+    def run_several(order: Any, bags: Any, out: Path, **others: Any) -> int:
         assert not (out / 'index.html').exists(), 'gone before the new one is there'
         for name in bags:
             (out / name).mkdir(parents=True, exist_ok=True)
