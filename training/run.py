@@ -181,7 +181,7 @@ class Run:
         autoencoder = Autoencoder(model)
         clip_frames = 0 if self.world.clips else min(500, self.recipe.practice_frames)
         made_of = {
-            'stage': _numbers(stage),
+            'stage': numbers(stage),
             'model': [model.image_size, model.latent_channels, model.tokenizer_width],
             'world': self.world.made_of(),
             'clip_frames': clip_frames,
@@ -268,15 +268,15 @@ class Run:
         recipe, before = self.recipe, digest(self.start.meta) if self.start else ''
         plan: dict[str, dict[str, Any]] = {}
         for position, stage in enumerate(recipe.stages):
-            numbers = _numbers(stage)
+            decisive = numbers(stage)
             shards = [
                 shards_made_of(self.world, autoencoder, **part)
                 for part in self.practice_parts(position)
             ]
             if isinstance(stage, StudentStage):
-                numbers['sampler_steps'] = list(recipe.sampler_steps)
+                decisive['sampler_steps'] = list(recipe.sampler_steps)
             made_of = {
-                'stage': numbers,
+                'stage': decisive,
                 'model': recipe.model.to_dict(),
                 'seed': recipe.seed + position,
                 'shards': digest(shards),
@@ -455,7 +455,7 @@ class Run:
         return path
 
 
-def _numbers(stage: TokenizerStage | Stage) -> dict[str, Any]:
+def numbers(stage: TokenizerStage | Stage) -> dict[str, Any]:
     """Return the numbers that decide what a stage learns."""
     return {
         name: value

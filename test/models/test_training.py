@@ -20,6 +20,7 @@ from training.losses import (
     imagine,
     rows_of,
     sample_time,
+    shaken,
     solve,
 )
 from training.optimise import Schedule, optimise, running_state
@@ -152,6 +153,14 @@ def test_dropped_frames_are_not_written_and_noise_is_bounded_to_its_share() -> N
     assert torch.equal(
         rows.target_CHW, drawn.latents_BTCHW[clip, drawn.frames_BR + 1].flatten(0, 1)
     )
+
+
+def test_shaken_actions_have_an_offset_for_the_window_and_less_by_frame() -> None:
+    actions_BTA = torch.zeros(400, 50, 3)
+    seen = shaken(actions_BTA, 0.04, torch.Generator().manual_seed(0))
+    offset = seen.mean(1)
+    assert 0.037 < offset.std() < 0.043
+    assert 0.018 < (seen - offset.unsqueeze(1)).std() < 0.022
 
 
 def test_flow_loss_reaches_the_writer_through_the_scan() -> None:

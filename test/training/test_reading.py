@@ -138,3 +138,18 @@ def test_windows_leave_out_a_fifth_of_the_frames_at_most(
     first = drawn.actions_BTA[:, 0, 0].numpy()
     from_clips = np.searchsorted(np.cumsum(lengths), first, side='right')
     assert set(from_clips.tolist()) == set(np.flatnonzero(~short).tolist())
+
+
+def test_variants_are_the_same_clips_seen_differently(tmp_path: Path, contract: Path) -> None:
+    bags = [record(tmp_path / name, 40 + 10 * i) for i, name in enumerate('ab')]
+    plain, world = BagWorld(contract, bags, 32), BagWorld(contract, bags, 32, variants=2)
+    assert world.clips == 6 and world.clip_names == ['a', 'b'] * 3
+    assert world.made_of() != plain.made_of() == BagWorld(contract, bags, 32, 0).made_of()
+    clips = [world.practice(seed, 0) for seed in range(6)]
+    for number, clip in enumerate(clips):
+        recorded = plain.practice(number % 2, 0)
+        same = np.array_equal(clip.images_THWC, recorded.images_THWC)
+        assert same == (number < 2) and clip.images_THWC.shape == recorded.images_THWC.shape
+        np.testing.assert_array_equal(clip.actions_TA, recorded.actions_TA)
+        again = world.practice(number, 33).images_THWC
+        np.testing.assert_array_equal(again, clip.images_THWC[:33])

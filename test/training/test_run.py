@@ -28,7 +28,7 @@ from training.recipes import (
     TokenizerStage,
     baseline,
 )
-from training.run import Run
+from training.run import Run, numbers
 from training.shards import Shards, write_shards
 from wm_ros import cli_train
 from wm_ros.backends import EngineUnavailable
@@ -168,6 +168,18 @@ def test_a_baseline_begun_afresh_leaves_what_it_shares(
 
 class _Cut(RuntimeError):
     pass
+
+
+def test_a_number_that_is_off_leaves_what_was_made_before_it_was_known() -> None:
+    """The committed artefacts know nothing of it, and are not trained anew."""
+    folder = REPOSITORY / 'training' / 'artefacts' / 'tabletop_small'
+    made_of = artefact.load(folder / 'tokenizer.pt').meta['made_of']
+    assert isinstance(made_of, dict) and made_of['stage'] == numbers(TABLETOP.tokenizer)
+    committed = artefact.load(folder / 'ttt.pt').meta
+    (stage,) = (stage for stage in TABLETOP.stages if stage.name == committed['stage'])
+    made_of = committed['made_of']
+    assert isinstance(made_of, dict) and set(numbers(stage)) <= set(made_of['stage'])
+    assert numbers(replace(TABLETOP.tokenizer, variation=1.0))['variation'] == 1.0
 
 
 def test_a_running_state_of_other_numbers_is_not_continued(
