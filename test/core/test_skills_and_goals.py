@@ -180,6 +180,12 @@ def test_the_wanted_colour_was_hidden_for_a_minute_and_every_cup_was_shown_once(
         assert goal.reached(opened) == (cup == right)
 
 
+def test_who_always_opens_the_same_cup_finds_a_third_of_them(table):
+    assert sorted(int(make_goal('memory', n, table).target[0]) for n in range(7, 13)) == [
+        0, 0, 1, 1, 2, 2,
+    ]  # fmt: skip
+
+
 def test_an_unknown_task_is_refused(table):
     with pytest.raises(ValueError, match='task'):
         make_goal('dance', 0, table)

@@ -158,7 +158,9 @@ def _draw_block(rng: np.random.Generator, now: WorldState) -> tuple[tuple[float,
 
 
 def _memory_goal(number: int, layout: Layout, rng: np.random.Generator, table: TableTop) -> Goal:
-    """Open each cup once, keep busy with the arm for 60 s, ask for one of the colours."""
+    """Open each cup once, keep busy with the arm for 60 s, ask for one of the colours. The right
+    cup goes round by number: whoever always opens the same one finds a third of them.
+    """
     script = Script(layout, rng)
     script.follow(np.repeat(skills.rest_command()[None], 5, 0))
     for cup in rng.permutation(3):
@@ -181,7 +183,7 @@ def _memory_goal(number: int, layout: Layout, rng: np.random.Generator, table: T
     table.reset(layout)
     for action_A in past_TA:
         table.step(action_A)
-    now, cup = table.world_state, int(rng.integers(0, 3))
+    now, cup = table.world_state, number % 3
     pictures = []
     for other in range(3):
         colours = list(layout.colours)
