@@ -215,3 +215,17 @@ def test_moments_are_the_tests_that_were_played() -> None:
     moments = recall_moments(plan, stamps)
     assert [text.split(' after ')[1] for text in moments] == ['48 frames', '128 frames']
     assert list(moments.values()) == [1000 + 40 * test.scored_frame for test in plan.tests[:2]]
+
+
+@pytest.mark.parametrize('write', [pictures.png, pictures.jpeg])
+def test_a_page_holds_its_pictures_and_says_of_what_kind_they_are(write) -> None:
+    ramp_HWC = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], 32, 0)
+    ramp_HWC = np.concatenate([ramp_HWC, ramp_HWC[:, ::-1], ramp_HWC // 2], 2)
+    tag = pictures.html_image(write(ramp_HWC), 'a ramp')
+    kind, data = re.fullmatch(
+        r'<img alt="a ramp" src="data:image/(\w+);base64,([^"]+)">', tag
+    ).groups()
+    raw = base64.b64decode(data)
+    assert kind == write.__name__ and raw[:3] == {'png': b'\x89PN', 'jpeg': b'\xff\xd8\xff'}[kind]
+    shown_HWC = cv2.cvtColor(cv2.imdecode(np.frombuffer(raw, np.uint8), 1), cv2.COLOR_BGR2RGB)
+    assert np.abs(shown_HWC.astype(int) - ramp_HWC).mean() < 4

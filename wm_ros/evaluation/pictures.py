@@ -89,6 +89,15 @@ def png(image_HWC: ImageArray) -> bytes:
     return bytes(data)
 
 
+def jpeg(image_HWC: ImageArray) -> bytes:
+    """Return the picture as JPEG of quality 90: a third of the PNG for enlarged frames."""
+    bgr_HWC = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode('.jpg', bgr_HWC, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    if not done:
+        raise ValueError(f'cannot write a picture of shape {image_HWC.shape} as JPEG')
+    return bytes(data)
+
+
 def figure_png(figure: Figure) -> bytes:
     """Return a matplotlib figure as PNG."""
     stream = io.BytesIO()
@@ -97,8 +106,9 @@ def figure_png(figure: Figure) -> bytes:
 
 
 def html_image(data: bytes, alt: str) -> str:
-    """Return an <img> with the PNG inside."""
-    return f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+    """Return an <img> with the PNG or JPEG inside."""
+    kind = 'jpeg' if data[:2] == b'\xff\xd8' else 'png'
+    return f'<img alt="{alt}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
 
 
 def write_video(path: Path, frames: Iterable[ImageArray], rate_hz: float) -> int:

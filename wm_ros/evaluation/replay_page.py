@@ -217,4 +217,4 @@ def _spread(strips: Sequence[LongStrip]) -> list[LongStrip]:
 
 def _picture(title: str, text: str, sheet_HWC: ImageArray) -> str:
     name = html.escape(title)
-    return f'<h3>{name}</h3><p>{text}</p>' + pictures.html_image(pictures.png(sheet_HWC), name)
+    return f'<h3>{name}</h3><p>{text}</p>' + pictures.html_image(pictures.jpeg(sheet_HWC), name)

@@ -167,7 +167,7 @@ def _part(one: _Replayed) -> BagPart:
     if one.error:
         note += f'; not complete: {one.error}'
     strips = {
-        title: pictures.png(future_sheet(strip))
+        title: pictures.jpeg(future_sheet(strip))
         for title, strip in one.done.strips.items()
         if title in SHOWN
     }
