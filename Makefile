@@ -118,7 +118,7 @@ demo: setup  ## simulator, node and recorder on real ROS 2 for one episode: out/
 	$(run) -m wm_ros.nodes.demo $(ARGS)
 
 demo-real: setup-train  ## the same on a real robot's recording, after training on it: out/demo_real
-	$(run) -m training.main real
+	$(run) -m training.main real --quick
 	export OMP_NUM_THREADS=1; $(run) -m wm_ros.nodes.demo_real $(ARGS)
 
 demo-plan: setup  ## a planner reaches 10 goal pictures by asking the world model: out/plan/report.html

@@ -214,6 +214,7 @@ def _own_robot_arguments(parser: argparse.ArgumentParser) -> None:
         f"{HELD_OUT} of the project's own bags)",
     )
     add('--name', default='', help="of the package (default: the contract's)")
+    add('--quick', action='store_true', help='real: a small model, in ten minutes')
     add('--effort', type=float, default=1.0, help='times the steps of the recipe (default 1)')
     add('--from', dest='origin', metavar='NAME', help='fine-tune: artefacts to go on from')
     add('--tokenizer-only', action='store_true', help='fine-tune: world model from nothing')

@@ -24,9 +24,9 @@ DEMO_WORK = Path('out/demo_real/train')  # of its own: `wm train` holds out othe
 
 
 def run_real(args: argparse.Namespace) -> None:
-    """Train and export a small model from nothing."""
+    """Train and export a model from nothing."""
     bags = practice_bags(args.bags, args.hold_out)
-    _run(args, real_recipe(StreamContract.load(args.contract)), bags, None)
+    _run(args, real_recipe(StreamContract.load(args.contract), args.quick), bags, None)
 
 
 def run_fine_tune(args: argparse.Namespace) -> None:

@@ -2,9 +2,8 @@
 by stage.
 
 `tiny` is the fixture that CI trains (a rasterised cups world), `tabletop` the shipped model,
-`real` the small model of a robot's own bags, `fine` one that goes on from finished weights. Step
-counts are fixed, so that two runs are
-comparable whatever the machine.
+`real` the model of a robot's own bags and `quick` a trial of it, `fine` one that goes on from
+finished weights. Step counts are fixed, so that two runs are comparable whatever the machine.
 """
 
 from __future__ import annotations
@@ -295,9 +294,10 @@ TABLETOP = Recipe(
     noise_mode='fresh',  # measured against `deterministic`: docs/log.md
 )
 
-# Name, action width and image size come from the robot's contract: `real_recipe`.
-REAL = Recipe(
-    name='real',
+# Name, action width and image size come from the robot's contract: `real_recipe`. A trial of ten
+# minutes: blurred.
+QUICK = Recipe(
+    name='quick',
     world='bags',
     model=ModelConfig(layers=3),
     practice_clips=(),
@@ -318,12 +318,61 @@ REAL = Recipe(
     probe_clips=0,
 )
 
+# A camera sees more than a simulator draws: four times the numbers per frame and four times the
+# tokens, more steps, and futures as long as they are judged by (docs/log.md).
+REAL = replace(
+    QUICK,
+    name='real',
+    model=ModelConfig(layers=4, patch=1, latent_channels=32, tokenizer_width=32),
+    tokenizer=TokenizerStage(frames=6000, steps=8000, variation=1.0, edges=0.3),
+    teachers=(
+        TeacherStage(
+            name='teacher_near',
+            steps=1500,
+            clips=12,
+            frames=96,
+            loss_frames=12,
+            shift=3.0,
+            event_share=0.0,
+            ahead=4,
+            action_noise=0.02,
+            change_weight=1.0,
+        ),
+        TeacherStage(
+            name='teacher_far',
+            steps=1000,
+            clips=6,
+            frames=192,
+            loss_frames=16,
+            rate=8e-4,
+            shift=3.0,
+            event_share=0.0,
+            ahead=20,
+            depths=4,
+            action_noise=0.02,
+            change_weight=1.0,
+        ),
+    ),
+    student=StudentStage(
+        method='ode',
+        steps=300,
+        clips=6,
+        frames=192,
+        loss_frames=16,
+        event_share=0.0,
+        ahead=20,
+        depths=3,
+        rate=2e-4,
+        ema=0.98,
+    ),
+)
+
 # From finished weights: a third of the steps at half the rate. Chosen, not measured. Shapes come
 # from the weights, and the tokenizer's stage counts only where it is trained on.
 FINE = replace(
     REAL,
     name='fine',
-    tokenizer=replace(REAL.tokenizer, steps=400, rate=1e-3),
+    tokenizer=replace(REAL.tokenizer, steps=1000, rate=1e-3),
     teachers=tuple(
         replace(stage, steps=stage.steps // 3, rate=stage.rate / 2) for stage in REAL.teachers
     ),
@@ -358,23 +407,37 @@ def baseline(recipe: Recipe, arm: str) -> Recipe:
     )
 
 
-def real_recipe(contract: StreamContract) -> Recipe:
-    """Return the recipe for one robot's bags.
+def real_recipe(contract: StreamContract, quick: bool = False) -> Recipe:
+    """Return the recipe for one robot's bags; `quick` for a trial.
 
     Raises:
         ContractError: an image size that the model's tokens do not tile.
     """
+    recipe = QUICK if quick else REAL
     try:
         model = replace(
-            REAL.model, action_width=contract.action_width, image_size=contract.image_size
+            recipe.model, action_width=contract.action_width, image_size=contract.image_size
         )
     except ValueError as error:
         raise ContractError(
             f'contract {contract.name}: no model for image_size {contract.image_size} and '
-            f'{contract.action_width} action entries ({error}); image sizes that fit: 32, 64, 96, '
-            '128 and so on to 256 px'
+            f'{contract.action_width} action entries ({error}); image sizes that fit: '
+            f'{", ".join(map(str, fitting_sizes(recipe.model)))} px'
         ) from error
-    return replace(REAL, name=contract.name, model=model)
+    return replace(recipe, name=contract.name, model=model)
+
+
+def fitting_sizes(model: ModelConfig) -> list[int]:
+    """Return the image sizes, px, that a model of this shape could have."""
+
+    def fits(image_size: int) -> bool:
+        try:
+            replace(model, image_size=image_size)
+        except ValueError:
+            return False
+        return True
+
+    return [image_size for image_size in range(8, 257, 8) if fits(image_size)]
 
 
 def scaled(recipe: Recipe, effort: float) -> Recipe:

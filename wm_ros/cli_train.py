@@ -28,6 +28,7 @@ INTERRUPTED = 130
 def train_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `wm train`."""
     _arguments(parser, Path('out/train'))
+    parser.add_argument('--quick', action='store_true', help='a small model, in ten minutes')
 
 
 def fine_tune_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +67,7 @@ def _arguments(parser: argparse.ArgumentParser, out: Path) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Train from nothing. See `_run`."""
-    return _run(options, 'real', [], None)
+    return _run(options, 'real', ['--quick'] * options.quick, None)
 
 
 def fine_tune(options: argparse.Namespace) -> int:

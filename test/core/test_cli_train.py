@@ -78,6 +78,8 @@ def test_training_gets_the_practice_bags_and_the_report_the_others(
     assert Path(option(command, '--work')) == tmp_path / 'out' and '--fresh' not in command
     packaged = str(tmp_path / 'out' / 'packages' / 'arm')
     assert reported == [(packaged, ['e3'], tmp_path / 'out' / 'report' / 'arm')]
+    assert '--quick' not in command
+    assert cli.main(['train', *robot, '--quick']) == 0 and '--quick' in asked[1]
 
 
 def test_a_run_goes_on_with_its_split_and_with_no_other(

@@ -306,5 +306,8 @@ def test_numbers_of_a_recipe() -> None:
     assert scaled(REAL, 1e-6).student.steps == 1
     assert sum(stage.steps for stage in FINE.stages) < sum(stage.steps for stage in REAL.stages)
     odd = replace(StreamContract.load(find_contract('g1_bottle')), image_size=48)
-    with pytest.raises(ContractError, match='no model for image_size 48.*32, 64, 96'):
-        real_recipe(odd)
+    with pytest.raises(ContractError, match='no model for image_size 48.*fit: 32, 64, 96'):
+        real_recipe(odd, quick=True)
+    assert real_recipe(odd).model.image_size == 48
+    with pytest.raises(ContractError, match='no model for image_size 56.*fit: 32, 48, 64'):
+        real_recipe(replace(odd, image_size=56))

@@ -4,7 +4,7 @@
 
 The bag's messages are re-stamped to now, so that the node sees a live robot. Leaves the same files
 as the demo. The episode should be one that the package was not trained on: the package is that of
-`python -m training.main real`, which has a folder of its own beside that of `wm train`.
+`python -m training.main real --quick`, which has a folder of its own beside that of `wm train`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wm_ros.contract import StreamContract, find_contract
 from wm_ros.model_package import ModelPackage, find_package
 from wm_ros.nodes.rehearsal import Rehearsal, run
 
-HELD_OUT = 'episode_001'  # what `python -m training.main real` does not train on
+HELD_OUT = 'episode_001'  # what `training.main real` does not train on
 PACKAGE = 'out/demo_real/train/packages/g1_bottle'  # where it leaves its package
 
 
