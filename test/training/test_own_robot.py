@@ -267,7 +267,8 @@ def test_the_shipped_weights_fit_another_robot_but_for_its_actions() -> None:
     assert (recipe.name, recipe.teachers) == ('g1_bottle', FINE.teachers)
     only = find_origin('tabletop_small', tokenizer_only=True, train_tokenizer=False)
     recipe = own_robot.fine_recipe(only, g1)
-    assert recipe.model == replace(REAL.model, action_width=26)
+    small = {'latent_channels': 8, 'tokenizer_width': 24}  # the tokenizer's
+    assert recipe.model == replace(REAL.model, action_width=26, **small)
     assert recipe.teachers == REAL.teachers
 
 
