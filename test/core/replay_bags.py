@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from wm_ros import cli
 from wm_ros.backends.toy_backend import ToyBackend
@@ -128,3 +129,20 @@ def metrics_of(out: Path) -> dict[str, Any]:
     """The metrics of a folder that was written to."""
     found: dict[str, Any] = json.loads((out / 'metrics.json').read_text())
     return found
+
+
+def poison_sixth(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have the toy engine's sixth prediction, whoever asks, be not a number; return the graphs run
+    since then, to be cleared for another sixth.
+    """
+    run, calls = ToyBackend.run, list[str]()
+
+    def poisoned(self: ToyBackend, graph: str, inputs: Any) -> Any:
+        outputs = run(self, graph, inputs)
+        calls.append(graph)
+        if graph == 'predict' and calls.count('predict') == 6:
+            outputs['latent'] = np.full_like(outputs['latent'], np.nan)
+        return outputs
+
+    monkeypatch.setattr(ToyBackend, 'run', poisoned)
+    return calls

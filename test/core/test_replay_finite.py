@@ -10,9 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from replay_bags import contract, made, metrics_of, run, steps, toy_model, wm_replay, write_bag
+from replay_bags import (
+    contract,
+    made,
+    metrics_of,
+    poison_sixth,
+    run,
+    steps,
+    toy_model,
+    wm_replay,
+    write_bag,
+)
 
-from wm_ros.backends.toy_backend import ToyBackend
 from wm_ros.evaluation import replay_hooks, replay_run
 from wm_ros.evaluation.replay_futures import SETTLED
 from wm_ros.toy_package import write_toy_package
@@ -180,16 +189,7 @@ def test_output_that_is_not_finite_starts_afresh_and_fails_conditions(
     monkeypatch.setattr(replay_run, 'installed', lambda *_: replay_hooks.Hooks())
     monkeypatch.setattr(replay_run, 'write_page', lambda path, *_: path.write_text('page'))
     package = write_toy_package(tmp_path / 'toy', contract()).path
-    run, calls = ToyBackend.run, []
-
-    def poisoned(self: ToyBackend, graph: str, inputs: Any) -> Any:
-        outputs = run(self, graph, inputs)
-        calls.append(graph)
-        if graph == 'predict' and calls.count('predict') == 6:
-            outputs['latent'] = np.full_like(outputs['latent'], np.nan)
-        return outputs
-
-    monkeypatch.setattr(ToyBackend, 'run', poisoned)
+    calls = poison_sixth(monkeypatch)
     bag = write_bag(tmp_path / 'bag', 12)
     assert wm_replay(bag, package, tmp_path / 'out') == 0
     found = metrics_of(tmp_path / 'out')

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from replay_bags import contract, metrics_of, write_bag
+from replay_bags import contract, metrics_of, poison_sixth, write_bag
 from replay_bags import wm_replay as replay
 
-from wm_ros.backends.toy_backend import ToyBackend
 from wm_ros.evaluation import replay_hooks, replay_run
 from wm_ros.evaluation.fail_if import judge, parse
 from wm_ros.evaluation.replay_futures import HORIZON
@@ -223,16 +222,7 @@ def test_outputs_that_are_not_finite_are_named_in_the_summary(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run, calls = ToyBackend.run, []
-
-    def poisoned(self: ToyBackend, graph: str, inputs: Any) -> Any:
-        outputs = run(self, graph, inputs)
-        calls.append(graph)
-        if graph == 'predict' and calls.count('predict') == 6:
-            outputs['latent'] = np.full_like(outputs['latent'], np.nan)
-        return outputs
-
-    monkeypatch.setattr(ToyBackend, 'run', poisoned)
+    poison_sixth(monkeypatch)
     bags = [write_bag(tmp_path / name, 40) for name in 'ab']
     assert replay(bags, package, tmp_path / 'out', '--fail-if', 'psnr < 0') == 2
     summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
