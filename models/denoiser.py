@@ -2,7 +2,9 @@
 actions and memory.
 
 Flow time t in [0, 1], t = 0 data, t = 1 noise: x_t = (1 - t) x_0 + t eps; the output is v = eps
-- x_0. The two previous latents enter as channels, so the short window costs no token.
+- x_0. The two previous latents enter as channels, so the short window costs no token. Where a
+frame is mostly the one before (a camera), the network learns what is left to say
+(`around_last`).
 
 Axes: B rows, C H W latent, N tokens, D width, A action.
 """
@@ -41,6 +43,29 @@ def action_features(action_BA: Tensor) -> Tensor:
     )
 
 
+def around_last(
+    f_BCHW: Tensor, x_BCHW: Tensor, t_B: Tensor, last_BCHW: Tensor, change_std: float
+) -> Tensor:
+    """The velocity of a network that begins with the last frame: f = 0 is the posterior mean
+    under x_0 ~ N(last, change_std^2), and f has the size of 1 where that holds.
+
+    Preconditioning after Karras et al. (2206.00364, section 5), written for flow matching and
+    around the last frame instead of zero: with D = (1 - t)^2 s^2 + t^2,
+    v = (x_t - (1 - t) last) (t - (1 - t) s^2) / D - last + s / sqrt(D) f, finite at t = 0.
+
+    Args:
+        f_BCHW: the network's output.
+        x_BCHW: x_t.
+        t_B: flow times.
+        last_BCHW: the latent before.
+        change_std: s, of a latent's entries around those of the latent before; above 0.
+    """
+    t, variance = t_B.view(-1, 1, 1, 1), change_std**2
+    spread = (1 - t).square() * variance + t.square()
+    straight = (x_BCHW - (1 - t) * last_BCHW) * (t - (1 - t) * variance) / spread
+    return straight - last_BCHW + change_std * spread.rsqrt() * f_BCHW
+
+
 class Denoiser(nn.Module):
     """v(x_t, t; x^{i-1}, x^{i-2}, a^{i-2}, a^{i-1}, memory) for one frame."""
 
@@ -52,6 +77,7 @@ class Denoiser(nn.Module):
         self.position = nn.Parameter(torch.randn(config.tokens, width) * 0.02)
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
         features = 2 * config.action_width * (1 + 2 * ACTION_OCTAVES)
+        features += config.action_width * (config.action_gain > 0)
         self.action = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
         # What an action means differs from place to place: each token has its own reading of it.
         self.place = nn.Linear(width, config.tokens * width)
@@ -86,7 +112,11 @@ class Denoiser(nn.Module):
         config, patch = self.config, self.config.patch
         stacked = torch.cat([x_BCHW, past_B2CHW.flatten(1, 2)], 1)
         tokens = F.pixel_unshuffle(stacked, patch).flatten(2).transpose(1, 2)
-        action = self.action(action_features(actions_B2A.flatten(1)))
+        features = action_features(actions_B2A.flatten(1))
+        if config.action_gain:  # joints move by a hundredth of their range from frame to frame
+            change_BA = config.action_gain * (actions_B2A[:, 1] - actions_B2A[:, 0]).float()
+            features = torch.cat([features, change_BA], -1)
+        action = self.action(features)
         placed = self.place(F.silu(action)).view(-1, config.tokens, config.width)
         x = self.embed(tokens) + self.position + placed
         condition = F.silu(self.time(time_features(t_B, 64)) + action)
@@ -95,4 +125,7 @@ class Denoiser(nn.Module):
         shift, scale = self.last(condition).chunk(2, -1)
         v = self.out(modulate(x, shift, scale)).transpose(1, 2)
         side = config.latent_size // patch
-        return F.pixel_shuffle(v.reshape(v.shape[0], -1, side, side), patch).float()
+        v = F.pixel_shuffle(v.reshape(v.shape[0], -1, side, side), patch).float()
+        if config.change_std:
+            v = around_last(v, x_BCHW, t_B, past_B2CHW[:, 0], config.change_std)
+        return v

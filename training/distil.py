@@ -18,6 +18,7 @@ from models.world_model import LatentWorldModel
 from training.losses import consistency_loss, draw_rows, ode_loss, shift_time
 from training.optimise import Schedule, optimise
 from training.recipes import StudentStage
+from training.rollout import with_rollout
 from training.shards import Shards
 
 
@@ -53,10 +54,14 @@ def distil(
             with torch.no_grad():
                 rows = draw_rows(teacher, shards, stage, rng, generator)
             if stage.method == 'cd':
-                return consistency_loss(
+                value = consistency_loss(
                     student, target, teacher, rows, grid, stage.at_noise, generator
                 )
-            return ode_loss(student, teacher, rows, sampler_steps, stage.solver_steps, generator)
+            else:
+                value = ode_loss(
+                    student, teacher, rows, sampler_steps, stage.solver_steps, generator
+                )
+            return with_rollout(value, student, shards, stage, sampler_steps, rng, generator)
 
     schedule = Schedule(stage.steps, stage.rate, warm_up=20, floor=0.1, decay=0.0, ema=stage.ema)
     averaged = optimise(

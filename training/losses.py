@@ -70,17 +70,19 @@ def history(
     return (1 - sigma) * latents + sigma * noise, gate
 
 
-def shaken(actions_BTA: Tensor, level: float, generator: torch.Generator) -> Tensor:
-    """Return actions with an offset that lasts for the window, and half as much per frame.
+def shaken(batch: Batch, level: float, generator: torch.Generator) -> Batch:
+    """Return the batch, its actions with an offset that lasts for the window, and a twentieth of
+    it per frame.
 
-    A few episodes can be told apart by the last digit of a joint that hardly moves, and learnt by
-    heart; what a robot does with such a difference is nothing.
+    A few episodes can be told apart by the joints that hardly move in any, and learnt by heart.
+    From frame to frame a joint moves by a hundredth of its range: that must stay readable.
     """
-    clips, _, width = actions_BTA.shape
+    if not level:
+        return batch
+    clips, frames, width = batch.actions_BTA.shape
     offset_B1A = torch.randn(clips, 1, width, generator=generator)
-    return actions_BTA + level * (
-        offset_B1A + 0.5 * torch.randn(actions_BTA.shape, generator=generator)
-    )
+    each_BTA = torch.randn(clips, frames, width, generator=generator)
+    return replace(batch, actions_BTA=batch.actions_BTA + level * (offset_B1A + 0.05 * each_BTA))
 
 
 def draw_rows(
@@ -102,9 +104,7 @@ def draw_rows(
         skill_ahead=stage.skill_ahead,
         whole_share=stage.whole_share,
     )
-    if stage.action_noise:
-        actions_BTA = shaken(batch.actions_BTA, stage.action_noise, generator)
-        batch = replace(batch, actions_BTA=actions_BTA)
+    batch = shaken(batch, stage.action_noise, generator)
     seen, gate = history(batch, stage.noisy_share, stage.noise_level, stage.dropped, generator)
     return rows_of(model, batch, seen, gate, generator, stage.depths)
 
@@ -193,6 +193,9 @@ def flow_loss(
     Args:
         change_weight: weight gained per unit of squared change since the last latent (channel
             mean, at most 2).
+
+    With `change_std` on, flow times are weighted so that the network's output counts the same at
+    all of them (Karras et al., 2206.00364, table 1).
     """
     eps = torch.randn(rows.target_CHW.shape, generator=generator)
     x = _at(rows.target_CHW, eps, t)
@@ -202,6 +205,8 @@ def flow_loss(
         .mean(1)
     )
     change = (rows.target_CHW - rows.memory['latents'][:, 0]).square().mean(1)
+    if std := model.config.change_std:
+        error = error * (((1 - t) * std).square() + t.square()).view(-1, 1, 1) / std**2
     return (error * (1 + change_weight * change.clamp_max(2.0))).mean()
 
 

@@ -68,9 +68,16 @@ class Stage:
     action_noise: float = knob(
         0.0, 'standard deviation of what is added to the actions of a window, [-1, 1] units', low=0
     )
+    rollout: int = knob(0, 'frames imagined with gradient, each of them scored', low=0)
+    rollout_share: float = knob(0.0, 'share of the loss that these have', low=0, high=1)
 
     def __post_init__(self) -> None:
         check_knobs(self)
+        if bool(self.rollout) != bool(self.rollout_share):
+            raise ValueError(
+                f'{self.name}: rollout {self.rollout} frames at a share of {self.rollout_share}; '
+                'give both or neither'
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ WRITTEN = ('training/artefacts', 'packages')
 # What a stage is judged by leaves its weights as they are.
 JUDGED_BY = ('gate_minutes', 'gate_2afc')
 # Newer than the committed artefacts: at 0 a stage is what it was before there was such a number.
-OFF_AT_ZERO = ('action_noise', 'edges', 'variation')
+OFF_AT_ZERO = ('action_noise', 'edges', 'variation', 'rollout', 'rollout_share')
 console = Console(soft_wrap=True)
 
 

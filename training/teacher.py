@@ -15,6 +15,7 @@ from models.world_model import LatentWorldModel
 from training.losses import draw_rows, flow_loss, sample_time
 from training.optimise import Schedule, optimise
 from training.recipes import TeacherStage
+from training.rollout import with_rollout
 from training.shards import Shards
 
 
@@ -33,7 +34,8 @@ def train_teacher(
         with torch.autocast('cpu', torch.bfloat16):
             rows = draw_rows(model, shards, stage, rng, generator)
             t = sample_time(len(rows.target_CHW), stage.shift, stage.at_noise, generator)
-            return flow_loss(model, rows, t, generator, stage.change_weight)
+            value = flow_loss(model, rows, t, generator, stage.change_weight)
+            return with_rollout(value, model, shards, stage, (1.0,), rng, generator)
 
     schedule = Schedule(stage.steps, stage.rate, stage.warm_up, ema=stage.ema)
     averaged = optimise(

@@ -16,6 +16,8 @@ ARMS = ('ttt', 'none', 'window')
 CAMERA_TOPIC = '/camera/image_raw'
 COMMAND_TOPIC = '/command'
 PREDICTION_TOPIC = '/world_model/prediction'
+# Fields of `ModelConfig` that packages made before them lack.
+OFF_AT_ZERO = ('change_std', 'action_gain')
 
 
 def knob(
@@ -68,6 +70,20 @@ class ModelConfig:
     key_width: int = knob(64, 'Dk, rows of one memory head', low=8, high=256)
     value_width: int = knob(32, 'Dv, columns of one memory head', low=8, high=256)
     window: int = knob(16, 'frames kept by the window arm', low=1, high=256)
+    change_std: float = knob(
+        0.0,
+        'spread of a latent around the last one, from which the denoiser then starts; 0 starts '
+        'from nothing',
+        low=0,
+        high=10,
+    )
+    action_gain: float = knob(
+        0.0,
+        "factor of the action's change since the last frame, which is then an input of its own; "
+        '0: it is not',
+        low=0,
+        high=1000,
+    )
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -118,8 +134,14 @@ class ModelConfig:
         return tuple(specs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
+        """Return the fields as plain JSON values; those that are newer than the first packages
+        (OFF_AT_ZERO) only where they are on.
+        """
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if value or name not in OFF_AT_ZERO
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
@@ -127,7 +149,7 @@ class ModelConfig:
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f'unknown model fields: {", ".join(unknown)}')
-        if missing := sorted(known - set(values)):
+        if missing := sorted(known - set(values) - set(OFF_AT_ZERO)):
             raise ValueError(f'missing model fields: {", ".join(missing)}')
         return cls(**values)
 

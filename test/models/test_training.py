@@ -156,11 +156,13 @@ def test_dropped_frames_are_not_written_and_noise_is_bounded_to_its_share() -> N
 
 
 def test_shaken_actions_have_an_offset_for_the_window_and_less_by_frame() -> None:
-    actions_BTA = torch.zeros(400, 50, 3)
-    seen = shaken(actions_BTA, 0.04, torch.Generator().manual_seed(0))
+    nothing = torch.zeros(0)
+    still = Batch(nothing, torch.zeros(400, 50, 3), nothing, nothing)
+    seen = shaken(still, 0.4, torch.Generator().manual_seed(0)).actions_BTA
     offset = seen.mean(1)
-    assert 0.037 < offset.std() < 0.043
+    assert 0.37 < offset.std() < 0.43
     assert 0.018 < (seen - offset.unsqueeze(1)).std() < 0.022
+    assert shaken(still, 0.0, torch.Generator()) is still
 
 
 def test_flow_loss_reaches_the_writer_through_the_scan() -> None:
