@@ -211,8 +211,9 @@ class Run:
         seeds = range(self.world.clips) or range(
             TOKENIZER_SEED, TOKENIZER_SEED + -(-stage.frames // max(1, clip_frames))
         )
-        if self.world.clips:  # at hand: nothing is rendered
-            images = np.concatenate([self.world.practice(s, 0).images_THWC for s in seeds])
+        if self.world.clips:  # at hand: nothing is rendered; the tokenizer varies them by itself
+            recorded = seeds[: len(seeds) // (1 + self.recipe.variants)]
+            images = np.concatenate([self.world.practice(s, 0).images_THWC for s in recorded])
         else:
             with render_pool(self.workers) as pool:
                 clips = pool.map(self.world.practice, seeds, repeat(clip_frames))
