@@ -326,8 +326,8 @@ QUICK = Recipe(
 )
 
 # A camera sees more than a simulator draws: four times the numbers per frame and four times the
-# tokens. Its frames differ little from the last ones, so the model starts from those, and learns by
-# imagining ahead what actions add up to (docs/log.md).
+# tokens. Its frames differ little from the last ones, so the model starts from those, and learns
+# by imagining ahead what actions add up to (docs/log.md).
 REAL = replace(
     QUICK,
     name='real',
