@@ -19,6 +19,8 @@ from training.losses import history, shaken
 from training.recipes import Stage
 from training.shards import Shards
 
+STILL = 0.1  # weight of a cell in which nothing moves
+
 
 def with_rollout(
     loss: Tensor,
@@ -49,14 +51,15 @@ def rollout_loss(
 
     Every row imagines `stage.rollout` frames as a fork would. What one frame tells of a motion
     drowns in the camera's noise; over ten it adds up. |d| rather than d^2 where a cell is far off:
-    a mean of futures is a blur.
+    a mean of futures is a blur. A cell counts by how far it has moved since the last frame that
+    was seen, recorded or imagined: where nothing moves there is noise, nine cells of ten.
 
     Args:
         steps: flow times of a prediction's passes (`LatentWorldModel.predict`).
 
     Returns:
-        Mean over rows, frames and cells of the root mean square over channels, in units of
-        `change_std` where that is on, softened below a third of it.
+        Weighted mean over rows, frames and cells of the root mean square over channels, in units
+        of `change_std` where that is on, softened below a third of it.
     """
     batch = shards.sample(
         rng,
@@ -72,13 +75,20 @@ def rollout_loss(
     memory = model.memory_at(seen, batch.actions_BTA, long, batch.frames_BR)
     clip = torch.arange(len(batch.frames_BR)).repeat_interleave(batch.frames_BR.shape[1])
     frame, unit = batch.frames_BR.flatten(), model.config.change_std or 1.0
+    seen_RCHW = batch.latents_BTCHW[clip, frame]
     total = torch.zeros(())
     for i in range(stage.rollout):
         action = batch.actions_BTA[clip, frame + i]
         noise = torch.randn(len(frame), 1, *batch.latents_BTCHW.shape[2:], generator=generator)
         latent = model.predict(action, noise, memory, steps)
-        off = (latent - batch.latents_BTCHW[clip, frame + i + 1]).square().mean(1) / unit**2
-        total = total + (off + 1 / 9).sqrt().mean()
+        true = batch.latents_BTCHW[clip, frame + i + 1]
+        off, moved, imagined = (
+            difference.square().mean(1) / unit**2
+            for difference in (latent - true, true - seen_RCHW, (latent - seen_RCHW).detach())
+        )
+        moved = torch.maximum(moved, imagined)
+        weight = STILL + (1 - STILL) * moved / (1 + moved)
+        total = total + ((off + 1 / 9).sqrt() * weight).mean() / weight.mean()
         with torch.autocast('cpu', enabled=False):
             memory = model.write(latent, action, torch.ones(len(frame)), memory)
     return total / stage.rollout

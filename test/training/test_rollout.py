@@ -70,7 +70,9 @@ def test_an_untrained_model_scores_what_holding_the_last_frame_costs(shards: Sha
     costs = []
     for i in range(1, 5):
         off = (seen - drawn.latents_BTCHW[clip, drawn.frames_BR + i]) / CONFIG.change_std
-        costs.append((off.square().mean(2) + 1 / 9).sqrt().mean())
+        moved = off.square().mean(2)
+        weight = 0.1 + 0.9 * moved / (1 + moved)
+        costs.append(((moved + 1 / 9).sqrt() * weight).sum() / weight.sum())
     torch.testing.assert_close(score(LatentWorldModel(CONFIG), shards), sum(costs) / 4)
 
 
@@ -107,7 +109,7 @@ def test_training_on_it_learns_to_imagine(shards: Shards) -> None:
         rollout_loss(model, shards, STAGE, (1.0,), rng, generator).backward()
         optimiser.step()
     after = score(model, shards).item()
-    assert after < 0.6 * before, f'{before} -> {after}'
+    assert after < 0.7 * before, f'{before} -> {after}'
 
 
 def test_a_stage_without_a_share_is_as_it_was(shards: Shards) -> None:
