@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.autoencoder import Autoencoder
+from models.compositor import Compositor, split, with_reference
 from models.world_model import LatentWorldModel
 from wm_ros.datatypes import FloatArray
 from wm_ros.manifest import Sampler, graph_signatures
@@ -23,27 +24,32 @@ from wm_ros.parity import RunGraph
 class Encode(nn.Module):
     """`image` -> `latent`."""
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
+    def __init__(self, autoencoder: Autoencoder, reference: bool) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.autoencoder, self.reference = autoencoder, reference
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor]:
         """Return the latent."""
         (image_BCHW,) = inputs
-        return (self.autoencoder.encode(image_BCHW),)
+        code_BCHW = self.autoencoder.encode(image_BCHW)
+        return (with_reference(code_BCHW, image_BCHW) if self.reference else code_BCHW,)
 
 
 class Decode(nn.Module):
     """`latent` -> `image`."""
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
+    def __init__(self, autoencoder: Autoencoder, compositor: Compositor | None) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.autoencoder, self.compositor = autoencoder, compositor
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor]:
         """Return the image."""
         (latent_BCHW,) = inputs
-        return (self.autoencoder.decode(latent_BCHW),)
+        if self.compositor is None:
+            return (self.autoencoder.decode(latent_BCHW),)
+        code_BCHW, seen_BCHW, frame_B3SS = split(latent_BCHW, self.compositor.config)
+        decoded_B3SS = self.autoencoder.decode(code_BCHW)
+        return (self.compositor(code_BCHW, seen_BCHW, frame_B3SS, decoded_B3SS),)
 
 
 class Write(nn.Module):
@@ -78,7 +84,12 @@ class Predict(nn.Module):
         action_BA, noise_BDCHW, *memory = inputs
         held = dict(zip(self.names, memory, strict=True))
         steps, noise_mode = self.sampler.steps, self.sampler.noise
-        return (self.world_model.predict(action_BA, noise_BDCHW, held, steps, noise_mode),)
+        code_BCHW = self.world_model.predict(action_BA, noise_BDCHW, held, steps, noise_mode)
+        config = self.world_model.config
+        if not config.reference:
+            return (code_BCHW,)
+        # A predicted frame is drawn from the last one that was seen.
+        return (torch.cat([code_BCHW, held['latents'][:, 0, config.latent_channels :]], 1),)
 
 
 def graph_modules(
@@ -86,10 +97,10 @@ def graph_modules(
 ) -> dict[str, nn.Module]:
     """Return the modules by graph name."""
     return {
-        'encode': Encode(autoencoder),
+        'encode': Encode(autoencoder, world_model.config.reference),
         'write': Write(world_model),
         'predict': Predict(world_model, sampler),
-        'decode': Decode(autoencoder),
+        'decode': Decode(autoencoder, world_model.compositor),
     }
 
 

@@ -14,19 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from models import ttt_memory
+from models.compositor import Compositor
 from models.denoiser import Denoiser
 from models.writer import Writer
 from wm_ros.config import ModelConfig
 
 
 class LatentWorldModel(nn.Module):
-    """Action-conditioned flow model of the next latent with a constant-size memory."""
+    """Action-conditioned flow model of the next latent with a constant-size memory.
+
+    Where latents carry a `reference`, memory and predictions may have it behind the coded
+    channels; what is predicted are those. `compositor` puts the two together (a part of the
+    decoder that depends on how well the model predicts); None elsewhere.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.writer = Writer(config)
         self.denoiser = Denoiser(config)
+        self.compositor = Compositor(config) if config.reference else None
 
     def initial_memory(self, batch: int) -> dict[str, Tensor]:
         """Return an empty memory: zeros in the shapes of `ModelConfig.memory_specs`."""
@@ -48,7 +55,7 @@ class LatentWorldModel(nn.Module):
         after = {'latents': past, 'action': action_BA}
         if self.config.arm == 'none':
             return after
-        key, value, coefficient = self.writer(latent_BCHW, action_BA)
+        key, value, coefficient = self.writer(self.coded(latent_BCHW), action_BA)
         if self.config.arm == 'ttt':
             coefficient = coefficient * gate_B.view(-1, 1, 1, 1)
             after['fast_weights'] = ttt_memory.write(
@@ -66,7 +73,13 @@ class LatentWorldModel(nn.Module):
     ) -> Tensor:
         """Return v(x_t, t) of the frame that follows `memory` under `action_BA` (a_t)."""
         actions = torch.stack([memory['action'], action_BA], 1)
-        return self.denoiser(x_BCHW, t_B, memory['latents'], actions, memory)
+        return self.denoiser(x_BCHW, t_B, self.coded(memory['latents']), actions, memory)
+
+    def coded(self, latents: Tensor) -> Tensor:
+        """Return the coded channels of latents [..., C, H, W]: all but the reference."""
+        if not self.config.reference:
+            return latents
+        return latents[..., : self.config.latent_channels, :, :]
 
     def predict(
         self,

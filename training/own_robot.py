@@ -49,7 +49,8 @@ def fine_recipe(origin: Origin, contract: StreamContract) -> Recipe:
     model needs all of its steps.
     """
     model = shapes_for(origin, contract, REAL.model)
-    recipe = replace(FINE, name=contract.name, model=model)
+    compositor = FINE.compositor if model.reference else None
+    recipe = replace(FINE, name=contract.name, model=model, compositor=compositor)
     if origin.world_model is None:
         recipe = replace(recipe, teachers=REAL.teachers, student=REAL.student)
     return recipe

@@ -117,6 +117,30 @@ class StudentStage(Stage):
     solver_steps: int = knob(6, "Euler steps of the teacher's solution (ode)", low=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompositorStage:
+    """What the decoder makes of imagined futures and the last seen frame, for a model whose
+    latents have a `reference`.
+    """
+
+    name: str = 'compositor'
+    steps: int = knob(1500, 'optimiser steps', low=1)
+    rate: float = knob(2e-3, 'peak learning rate', low=0)
+    batch: int = knob(24, 'frames of a step', low=1)
+    clips: int = knob(64, 'clips that futures are imagined over', low=1)
+    starts: int = knob(18, 'futures of each', low=1)
+    ahead: int = knob(25, 'frames of a future', low=1)
+    exact_share: float = knob(
+        0.3, 'share of frames shown from their own code, not an imagined one', low=0, high=1
+    )
+    edges: float = knob(
+        0.5, 'weight of the error of differences between neighbouring pixels', low=0
+    )
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+
+
 AnyStage = TypeVar('AnyStage', bound=Stage)
 # A window of the `window` arm, four times over: most rows find theirs full.
 BASELINE_FRAMES = 64
@@ -134,6 +158,7 @@ class Recipe:
             and so on: the first need not wait for all.
         skill_clips: how many clips that practise what a planner may ask for are rendered before
             the first stage with a `skill_share`, before the second such stage and so on.
+        compositor: the last stage, of a model whose latents have a `reference`.
         variants: of a folder of bags: how often every clip is there once more, seen differently
             (`augment.py`).
         goes_on_from: stages of `ttt` that a baseline may begin with; empty for `ttt` itself.
@@ -147,6 +172,7 @@ class Recipe:
     tokenizer: TokenizerStage
     teachers: tuple[TeacherStage, ...]
     student: StudentStage
+    compositor: CompositorStage | None = None
     sampler_steps: tuple[float, ...] = (1.0, 2 / 3)
     noise_mode: str = 'deterministic'
     skill_clips: tuple[int, ...] = ()
@@ -154,6 +180,13 @@ class Recipe:
     probe_clips: int = 48
     seed: int = 0
     goes_on_from: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.model.reference != (self.compositor is not None):
+            raise ValueError(
+                f'recipe {self.name}: a model with a reference needs the stage `compositor`, and '
+                'no other has one'
+            )
 
     @property
     def stages(self) -> tuple[TeacherStage | StudentStage, ...]:
@@ -337,6 +370,7 @@ REAL = replace(
         latent_channels=32,
         tokenizer_width=32,
         change_std=0.15,
+        reference=True,
         action_gain=32.0,
     ),
     variants=8,
@@ -344,14 +378,15 @@ REAL = replace(
     teachers=(
         TeacherStage(
             name='teacher_near',
-            steps=1500,
-            rate=2.5e-3,
+            steps=600,
             clips=6,
             frames=48,
             loss_frames=4,
             shift=3.0,
             at_noise=0.5,
             event_share=0.0,
+            noisy_share=0.1,
+            noise_level=0.1,
             action_noise=0.1,
             change_weight=5.0,
             rollout=10,
@@ -359,14 +394,16 @@ REAL = replace(
         ),
         TeacherStage(
             name='teacher_far',
-            steps=500,
+            steps=150,
             clips=4,
             frames=192,
             loss_frames=4,
-            rate=1e-3,
+            rate=8e-4,
             shift=3.0,
             at_noise=0.5,
             event_share=0.0,
+            noisy_share=0.1,
+            noise_level=0.1,
             action_noise=0.1,
             change_weight=5.0,
             rollout=20,
@@ -375,17 +412,20 @@ REAL = replace(
     ),
     student=StudentStage(
         method='ode',
-        steps=350,
+        steps=120,
         clips=4,
         frames=192,
         loss_frames=4,
         event_share=0.0,
+        noisy_share=0.1,
+        noise_level=0.1,
         action_noise=0.1,
-        rate=4e-4,
+        rate=5e-4,
         ema=0.98,
         rollout=12,
         rollout_share=0.9,
     ),
+    compositor=CompositorStage(),
 )
 
 # From finished weights: a third of the steps at half the rate. Chosen, not measured. Shapes come
@@ -474,4 +514,6 @@ def scaled(recipe: Recipe, effort: float) -> Recipe:
         tokenizer=replace(recipe.tokenizer, steps=steps(recipe.tokenizer.steps)),
         teachers=tuple(replace(stage, steps=steps(stage.steps)) for stage in recipe.teachers),
         student=replace(recipe.student, steps=steps(recipe.student.steps)),
+        compositor=recipe.compositor
+        and replace(recipe.compositor, steps=steps(recipe.compositor.steps)),
     )

@@ -26,6 +26,7 @@ from export.to_onnx import check_tokenizer, export_package
 from models.autoencoder import Autoencoder
 from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
+from training.composing import train_compositor
 from training.distil import distil, few_step_error
 from training.fingerprint import digest, stale, weights_digest
 from training.optimise import running_state
@@ -285,6 +286,14 @@ class Run:
             }
             plan[stage.name] = made_of
             before = digest(made_of)
+        if recipe.compositor:
+            plan[recipe.compositor.name] = {
+                'stage': asdict(recipe.compositor),
+                'model': recipe.model.to_dict(),
+                'seed': recipe.seed + len(recipe.stages),
+                'from': before,
+                'noise_mode': recipe.noise_mode,
+            }
         return plan
 
     def probes(self, autoencoder: Autoencoder) -> list[ProbeClip]:
@@ -376,12 +385,38 @@ class Run:
             round_to_fp16(model)
             figures['seconds'] = round(time.monotonic() - started)
             figures['recall_2afc'] = self.recall(model, autoencoder)
-            console.print(self.arm, stage.name, figures)
-            meta = self.meta(stage.name, made_of=made_of, **figures)
-            for path in (self.kept(stage.name), self.path):
-                artefact.save(path, model, recipe.model, meta)
-            running_state(self.work, f'{self.arm}.{stage.name}').unlink(missing_ok=True)
+            self._keep(model, stage.name, made_of, figures)
+        if (last := recipe.compositor) and done <= len(recipe.stages):
+            started = time.monotonic()
+            model = train_compositor(
+                model,
+                autoencoder,
+                self.world,
+                last,
+                sampler_steps=recipe.sampler_steps,
+                noise_mode=recipe.noise_mode,
+                work=self.work,
+                seed=plan[last.name]['seed'],
+            )
+            round_to_fp16(model)
+            self._keep(
+                model, last.name, plan[last.name], {'seconds': round(time.monotonic() - started)}
+            )
         return model.eval().requires_grad_(False)
+
+    def _keep(
+        self,
+        model: LatentWorldModel,
+        stage: str,
+        made_of: dict[str, Any],
+        figures: dict[str, object],
+    ) -> None:
+        """Save what a stage has made, and remove its running state."""
+        console.print(self.arm, stage, figures)
+        meta = self.meta(stage, made_of=made_of, **figures)
+        for path in (self.kept(stage), self.path):
+            artefact.save(path, model, self.recipe.model, meta)
+        running_state(self.work, f'{self.arm}.{stage}').unlink(missing_ok=True)
 
     def _tell_left_out(self, stage: Stage, shards: Shards) -> None:
         """Say where windows are shorter than a stage's, and which clips are too short for them."""

@@ -17,7 +17,7 @@ CAMERA_TOPIC = '/camera/image_raw'
 COMMAND_TOPIC = '/command'
 PREDICTION_TOPIC = '/world_model/prediction'
 # Fields of `ModelConfig` that packages made before them lack.
-OFF_AT_ZERO = ('change_std', 'action_gain')
+OFF_AT_ZERO = ('change_std', 'action_gain', 'reference')
 
 
 def knob(
@@ -77,6 +77,11 @@ class ModelConfig:
         low=0,
         high=10,
     )
+    reference: bool = knob(
+        False,
+        'the latent carries the last seen frame as well: the decoder moves its pixels to where '
+        'the prediction says',
+    )
     action_gain: float = knob(
         0.0,
         "factor of the action's change since the last frame, which is then an input of its own; "
@@ -107,9 +112,19 @@ class ModelConfig:
         return (self.latent_size // self.patch) ** 2
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Shape [C, h, w] of one latent."""
+    def coded_shape(self) -> tuple[int, int, int]:
+        """Shape [C, h, w] of what the tokenizer makes of a frame and the denoiser predicts; of one
+        draw of noise, too.
+        """
         return (self.latent_channels, self.latent_size, self.latent_size)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape of one latent: the code, and where there is a `reference`, the code of the last
+        seen frame and its pixels, cell by cell, behind it.
+        """
+        reference = self.latent_channels + 3 * self.downsample**2 if self.reference else 0
+        return (self.latent_channels + reference, self.latent_size, self.latent_size)
 
     def memory_specs(self) -> tuple[TensorSpec, ...]:
         """The tensors of one memory, batch axis left out.

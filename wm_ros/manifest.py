@@ -306,7 +306,7 @@ def graph_signatures(model: ModelConfig, sampler: Sampler) -> dict[str, GraphSig
     specs = model.memory_specs()
     before = tuple(TensorSpec(memory_input(s.name), s.shape, s.dtype) for s in specs)
     after = tuple(TensorSpec(memory_output(s.name), s.shape, s.dtype) for s in specs)
-    noise = TensorSpec('noise', (sampler.noise_draws, *model.latent_shape))
+    noise = TensorSpec('noise', (sampler.noise_draws, *model.coded_shape))
     return {
         'encode': GraphSignature((image,), (latent,)),
         'write': GraphSignature((latent, action, TensorSpec('gate', ()), *before), after),

@@ -86,7 +86,7 @@ def make_inputs(model: ModelConfig, sampler: Sampler, frames: int, seed: int) ->
         np.rint(127.5 + 30 * wave_THWC).astype(np.uint8),
         rng.uniform(-1, 1, (frames, model.action_width)).astype(np.float32),
         gates_T,
-        rng.standard_normal((frames, sampler.noise_draws, *model.latent_shape), np.float32),
+        rng.standard_normal((frames, sampler.noise_draws, *model.coded_shape), np.float32),
     )
 
 

@@ -30,6 +30,7 @@ class WorldModel:
         self.backend = backend
         self._specs = package.memory_specs
         self._latent_shape = package.model.latent_shape
+        self._noise_shape = (package.sampler.noise_draws, *package.model.coded_shape)
         self._action_width = package.model.action_width
 
     def reset(self, batch: int = 1, stamp_ns: int = 0) -> MemoryState:
@@ -135,11 +136,7 @@ class WorldModel:
         """
         batch, horizon = actions_BTA.shape[:2]
         self._check('actions', actions_BTA, (batch, horizon, self._action_width))
-        self._check(
-            'noise',
-            noise_BTDCHW,
-            (batch, horizon, self.package.sampler.noise_draws, *self._latent_shape),
-        )
+        self._check('noise', noise_BTDCHW, (batch, horizon, *self._noise_shape))
         if memory.batch not in (1, batch):
             raise ValueError(
                 f'a memory of batch {memory.batch} does not fit {batch} action sequences'
@@ -180,18 +177,12 @@ class WorldModel:
 
     def noise(self, rng: np.random.Generator, batch: int = 1, horizon: int = 1) -> FloatArray:
         """Draw what `imagine` needs: standard normal float32 [B, T, D, C, h, w]."""
-        return rng.standard_normal(
-            (batch, horizon, self.package.sampler.noise_draws, *self._latent_shape), np.float32
-        )
+        return rng.standard_normal((batch, horizon, *self._noise_shape), np.float32)
 
     def _predict(
         self, memory: MemoryState, action_BA: FloatArray, noise_BDCHW: FloatArray
     ) -> FloatArray:
-        self._check(
-            'noise',
-            noise_BDCHW,
-            (memory.batch, self.package.sampler.noise_draws, *self._latent_shape),
-        )
+        self._check('noise', noise_BDCHW, (memory.batch, *self._noise_shape))
         inputs = {'action': action_BA, 'noise': noise_BDCHW} | self._graph_memory(memory)
         return memories.require_finite(
             self.backend.run('predict', inputs)['latent'], 'predicted latent'
