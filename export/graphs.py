@@ -85,11 +85,10 @@ class Predict(nn.Module):
         held = dict(zip(self.names, memory, strict=True))
         steps, noise_mode = self.sampler.steps, self.sampler.noise
         code_BCHW = self.world_model.predict(action_BA, noise_BDCHW, held, steps, noise_mode)
-        config = self.world_model.config
-        if not config.reference:
+        if 'reference' not in held:
             return (code_BCHW,)
         # A predicted frame is drawn from the last one that was seen.
-        return (torch.cat([code_BCHW, held['latents'][:, 0, config.latent_channels :]], 1),)
+        return (torch.cat([code_BCHW, held['reference']], 1),)
 
 
 def graph_modules(

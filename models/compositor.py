@@ -60,7 +60,8 @@ class Compositor(nn.Module):
         Args:
             code_BCHW: of the frame to be shown.
             seen_BCHW: of the last seen frame.
-            frame_B3SS: that frame, RGB in [-1, 1].
+            frame_B3SS: that frame, RGB in [-1, 1]; zeros where none was seen, which shows what is
+                decoded.
             decoded_B3SS: what the tokenizer decodes from `code_BCHW`.
         """
         half = self.to_half(frame_B3SS)
@@ -80,7 +81,9 @@ class Compositor(nn.Module):
             padding_mode='border',
             align_corners=False,
         )
-        mask = torch.sigmoid(out[:, 2:] + SURE)
+        # No camera sends a frame of zeros all over, which lie between 127 and 128: none was seen.
+        seen = (frame_B3SS.abs().amax((1, 2, 3), keepdim=True) > 0).float()
+        mask = torch.sigmoid(out[:, 2:] + SURE) * seen
         return mask * moved + (1 - mask) * decoded_B3SS
 
 

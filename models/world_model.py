@@ -23,9 +23,9 @@ from wm_ros.config import ModelConfig
 class LatentWorldModel(nn.Module):
     """Action-conditioned flow model of the next latent with a constant-size memory.
 
-    Where latents carry a `reference`, memory and predictions may have it behind the coded
-    channels; what is predicted are those. `compositor` puts the two together (a part of the
-    decoder that depends on how well the model predicts); None elsewhere.
+    `compositor` is the part of the decoder that depends on how well the model predicts; None where
+    latents carry no `reference`. Here all latents are codes: only a run-time memory has a
+    reference, and `write` takes it from behind the code.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -51,11 +51,15 @@ class LatentWorldModel(nn.Module):
                 long memory stays.
             memory: the memory before; left untouched.
         """
-        past = torch.stack([latent_BCHW, memory['latents'][:, 0]], 1)
-        after = {'latents': past, 'action': action_BA}
+        channels = self.config.latent_channels
+        after = {'action': action_BA}
+        if 'reference' in memory:
+            after['reference'] = latent_BCHW[:, channels:]
+            latent_BCHW = latent_BCHW[:, :channels]
+        after['latents'] = torch.stack([latent_BCHW, memory['latents'][:, 0]], 1)
         if self.config.arm == 'none':
             return after
-        key, value, coefficient = self.writer(self.coded(latent_BCHW), action_BA)
+        key, value, coefficient = self.writer(latent_BCHW, action_BA)
         if self.config.arm == 'ttt':
             coefficient = coefficient * gate_B.view(-1, 1, 1, 1)
             after['fast_weights'] = ttt_memory.write(
@@ -73,13 +77,7 @@ class LatentWorldModel(nn.Module):
     ) -> Tensor:
         """Return v(x_t, t) of the frame that follows `memory` under `action_BA` (a_t)."""
         actions = torch.stack([memory['action'], action_BA], 1)
-        return self.denoiser(x_BCHW, t_B, self.coded(memory['latents']), actions, memory)
-
-    def coded(self, latents: Tensor) -> Tensor:
-        """Return the coded channels of latents [..., C, H, W]: all but the reference."""
-        if not self.config.reference:
-            return latents
-        return latents[..., : self.config.latent_channels, :, :]
+        return self.denoiser(x_BCHW, t_B, memory['latents'], actions, memory)
 
     def predict(
         self,

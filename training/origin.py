@@ -70,10 +70,10 @@ def find_origin(name: str, *, tokenizer_only: bool, train_tokenizer: bool) -> Or
         )
     tokenizer = artefact.load(folder / TOKENIZER)
     model = None if tokenizer_only else artefact.load(folder / MODEL)
-    if model and model.config.latent_shape != tokenizer.config.latent_shape:
+    if model and model.config.coded_shape != tokenizer.config.coded_shape:
         raise OriginError(
-            f'{folder}: {MODEL} is of latents {model.config.latent_shape}, {TOKENIZER} makes '
-            f'{tokenizer.config.latent_shape}'
+            f'{folder}: {MODEL} is of latents {model.config.coded_shape}, {TOKENIZER} makes '
+            f'{tokenizer.config.coded_shape}'
         )
     return Origin(folder, tokenizer, model, train_tokenizer)
 

@@ -124,7 +124,7 @@ def imagine_until(
     actions = torch.from_numpy(clip.actions_TA)
     spans = [test.scored_frame - test.hidden_frame for test in clip.tests]
     draws = len(steps) if noise_mode == 'fresh' else 1
-    shape = model.config.latent_shape
+    shape = model.config.coded_shape
     final = torch.zeros(2 * len(spans), *shape)
     for k in range(max(spans)):
         action = torch.stack(

@@ -263,7 +263,7 @@ class Run:
             folder = self.work / 'shards' / f'from_{part["seeds"].start}'
             write_shards(folder, self.world, autoencoder, workers=self.workers, **part)
             folders.append(folder)
-        return Shards(folders, model.latent_shape, model.action_width)
+        return Shards(folders, model.coded_shape, model.action_width)
 
     def stages(self, autoencoder: Autoencoder) -> dict[str, dict[str, Any]]:
         """Return what each stage is made of, in order; each names the one that it goes on from."""

@@ -120,23 +120,30 @@ class ModelConfig:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Shape of one latent: the code, and where there is a `reference`, the code of the last
-        seen frame and its pixels, cell by cell, behind it.
-        """
-        reference = self.latent_channels + 3 * self.downsample**2 if self.reference else 0
+        """Shape of one latent: the code, and behind it the reference where there is one."""
+        reference = self.reference_shape[0] if self.reference else 0
         return (self.latent_channels + reference, self.latent_size, self.latent_size)
+
+    @property
+    def reference_shape(self) -> tuple[int, int, int]:
+        """Shape of a `reference`: the code of the last seen frame and its pixels, cell by cell."""
+        channels = self.latent_channels + 3 * self.downsample**2
+        return (channels, self.latent_size, self.latent_size)
 
     def memory_specs(self) -> tuple[TensorSpec, ...]:
         """The tensors of one memory, batch axis left out.
 
-        `latents` [2, C, h, w]: x_t and x_{t-1}; `action` [A]: a_{t-1}. The `ttt` arm adds
+        `latents` [2, C, h, w]: x_t and x_{t-1}, coded; `action` [A]: a_{t-1}; where latents carry
+        one, `reference` [C + 3 * downsample^2, h, w]. The `ttt` arm adds
         `fast_weights` [heads, Dv, Dk]; the `window` arm `keys` [w, Nw, heads * Dk], `values`
         [w, Nw, heads * Dv] and `filled` [w] (1 where a frame is held).
         """
         specs = [
-            TensorSpec('latents', (2, *self.latent_shape)),
+            TensorSpec('latents', (2, *self.coded_shape)),
             TensorSpec('action', (self.action_width,)),
         ]
+        if self.reference:
+            specs.append(TensorSpec('reference', self.reference_shape))
         if self.arm == 'ttt':
             specs.append(
                 TensorSpec('fast_weights', (self.memory_heads, self.value_width, self.key_width))

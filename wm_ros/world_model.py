@@ -175,6 +175,16 @@ class WorldModel:
         image = self.backend.run('decode', {'latent': np.ascontiguousarray(latents_BCHW)})['image']
         return to_image(memories.require_finite(image, 'decoded image'))
 
+    def redraw(self, latents_BCHW: FloatArray) -> ImageArray:
+        """Return what the tokenizer makes of frames' codes alone, as `decode`: where the latents
+        of seen frames carry those frames themselves, they are left out.
+        """
+        if not self.package.model.reference:
+            return self.decode(latents_BCHW)
+        code_BCHW = latents_BCHW.copy()
+        code_BCHW[:, self.package.model.latent_channels :] = 0
+        return self.decode(code_BCHW)
+
     def noise(self, rng: np.random.Generator, batch: int = 1, horizon: int = 1) -> FloatArray:
         """Draw what `imagine` needs: standard normal float32 [B, T, D, C, h, w]."""
         return rng.standard_normal((batch, horizon, *self._noise_shape), np.float32)

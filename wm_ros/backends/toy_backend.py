@@ -55,7 +55,10 @@ def run_toy(model: ModelConfig, graph: str, inputs: GraphInputs) -> GraphOutputs
         last = inputs[memory_input('latents')][:, 0]
         move = inputs['action'].mean(1) - 0.5 * inputs[memory_input('action')].mean(1)
         noise = inputs['noise'].mean(1)
-        return {'latent': last + ACTION_GAIN * move[:, None, None, None] + NOISE_GAIN * noise}
+        code = last + ACTION_GAIN * move[:, None, None, None] + NOISE_GAIN * noise
+        if not model.reference:
+            return {'latent': code}
+        return {'latent': np.concatenate([code, inputs[memory_input('reference')]], 1)}
     if graph == 'reward':
         return {'reward': inputs['latent'].mean((1, 2, 3))}
     return _write(model, inputs)
@@ -66,15 +69,25 @@ def _encode(model: ModelConfig, image_BCHW: FloatArray) -> FloatArray:
     latent = np.zeros((batch, *model.latent_shape), np.float32)
     pooled = image_BCHW.reshape(batch, COLOURS, side, cell, side, cell).mean((3, 5))
     latent[:, :COLOURS] = pooled[:, : model.latent_channels]
+    if model.reference:
+        channels = model.latent_channels
+        latent[:, channels : 2 * channels] = latent[:, :channels]
+        cells = image_BCHW.reshape(batch, COLOURS, side, cell, side, cell)
+        latent[:, 2 * channels :] = cells.transpose(0, 1, 3, 5, 2, 4).reshape(
+            batch, COLOURS * cell**2, side, side
+        )
     return latent
 
 
 def _write(model: ModelConfig, inputs: GraphInputs) -> GraphOutputs:
-    latent, gate = inputs['latent'], inputs['gate']
-    after = {
+    whole, gate = inputs['latent'], inputs['gate']
+    latent = whole[:, : model.latent_channels]
+    after: dict[str, FloatArray] = {
         'latents': np.stack([latent, inputs[memory_input('latents')][:, 0]], 1),
         'action': inputs['action'].copy(),
     }
+    if model.reference:
+        after['reference'] = whole[:, model.latent_channels :]
     seen = latent.mean((2, 3))[:, np.arange(model.key_width) % model.latent_channels]
     if model.arm == 'ttt':
         before = inputs[memory_input('fast_weights')]

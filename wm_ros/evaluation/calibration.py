@@ -171,14 +171,14 @@ def measure(
 def _observe(
     model: WorldModel, memory: MemoryState, step: Step, rng: np.random.Generator
 ) -> tuple[MemoryState, FloatArray | None]:
-    """`WorldModel.observe`, and the frame's latent beside it; None where it is missing."""
+    """`WorldModel.observe`, and the frame's code beside it; None where it is missing."""
     if step.frame is None:
         return model.observe(memory, step, model.noise(rng)[:, 0]), None
     latent_BCHW = model.encode(step.frame.image_HWC[None])
     after = model.observe_latent(
         memory, latent_BCHW, step.action_prev_A[None], stamp_ns=step.stamp_ns
     )
-    return after, latent_BCHW[0]
+    return after, latent_BCHW[0, : model.package.model.latent_channels]
 
 
 def _compare(

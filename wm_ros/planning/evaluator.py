@@ -82,7 +82,7 @@ class Evaluator:
         tells how long units take.
         """
         package = self.model.package
-        size, shape = package.model.image_size, package.model.latent_shape
+        size, shape = package.model.image_size, package.model.coded_shape
         width = package.model.action_width
         image_HWC = np.zeros((size, size, 3), np.uint8)
         candidates = min(self.batch, self.limits.candidates)

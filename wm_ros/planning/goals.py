@@ -175,14 +175,14 @@ class GoalPictures:
         latents = []
         for index, image_HWC in enumerate(self.images_GHWC):
             latent_BCHW = model.encode(image_HWC[None])
-            found_db = psnr_db(image_HWC, model.decode(latent_BCHW)[0])
+            found_db = psnr_db(image_HWC, model.redraw(latent_BCHW)[0])
             if not found_db >= bar_db:
                 raise QueryError(
                     QueryCode.INVALID_GOAL,
                     f"goal {index} is not of this robot's world: the model can redraw it only at "
                     f'{found_db:.1f} dB, expected {bar_db:g} dB or more',
                 )
-            latents.append(latent_BCHW)
+            latents.append(latent_BCHW[:, : model.package.model.latent_channels])
             if index < len(self.images_GHWC) - 1:
                 yield None
         yield GoalImage(

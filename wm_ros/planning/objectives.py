@@ -130,7 +130,7 @@ class GoalImage:
 
     def check(self, package: ModelPackage) -> None:
         """See `Objective.check`."""
-        expected = package.model.latent_shape
+        expected = package.model.coded_shape
         if self.latents_GCHW.shape[1:] != expected:
             raise QueryError(
                 QueryCode.INVALID_GOAL,

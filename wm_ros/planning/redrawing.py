@@ -32,7 +32,7 @@ def goal_bar_db(package: ModelPackage) -> float:
 
 def redraw_db(model: WorldModel, image_HWC: ImageArray) -> float:
     """Return the PSNR, dB, at which the tokenizer redraws a picture, uint8 RGB [S, S, 3]."""
-    return psnr_db(image_HWC, model.decode(model.encode(image_HWC[None]))[0])
+    return psnr_db(image_HWC, model.redraw(model.encode(image_HWC[None]))[0])
 
 
 def psnr_db(image_HWC: ImageArray, other_HWC: ImageArray) -> float:

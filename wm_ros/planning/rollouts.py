@@ -42,9 +42,9 @@ class Rollouts:
         self._batch = batch
         self._rows, self._held = rows, latents
         width, shape = package.model.action_width, package.model.latent_shape
-        draws = package.sampler.noise_draws
+        coded, draws = package.model.coded_shape, package.sampler.noise_draws
         self._action_QA = np.zeros((batch, width), np.float32)
-        self._noise_QDCHW = np.zeros((batch, draws, *shape), np.float32)
+        self._noise_QDCHW = np.zeros((batch, draws, *coded), np.float32)
         self._latent_QCHW = np.zeros((batch, *shape), np.float32)
         self._memory = {s.name: np.zeros((batch, *s.shape), np.float32) for s in self._specs}
         before = {memory_input(name): array for name, array in self._memory.items()}
@@ -68,9 +68,9 @@ class Rollouts:
         # Pages of these are taken from the system when a query first needs them.
         self._forks = {s.name: np.empty((rows, *s.shape), np.float32) for s in self._specs}
         self._shared = {s.name: np.empty((rows, *s.shape), np.float32) for s in self._specs}
-        self._latents = np.empty((latents, *shape), np.float32)
+        self._latents = np.empty((latents, *coded), np.float32)
         self._rewards = np.empty(latents, np.float32)
-        self._noise_draw = np.empty((rows, draws, *shape), np.float32)
+        self._noise_draw = np.empty((rows, draws, *coded), np.float32)
         self._clear()
 
     def _clear(self) -> None:
@@ -150,7 +150,9 @@ class Rollouts:
 
     @property
     def latents_KMTCHW(self) -> FloatArray:
-        """The latents of the complete steps; a view, valid until the next `begin`."""
+        """The latents of the complete steps, coded; a view, valid until the next `begin`. What
+        costs and spread are of: a reference says nothing of a future.
+        """
         return self._by_step(self._latents)[:, :, : self.steps_done]
 
     @property
@@ -210,7 +212,7 @@ class Rollouts:
 
     def _keep(self, rows_R: RowArray, latents: FloatArray) -> None:
         k, m = rows_R // self._draws, rows_R % self._draws
-        self._by_step(self._latents)[k, m, self._step] = latents
+        self._by_step(self._latents)[k, m, self._step] = latents[:, : self._latents.shape[1]]
         if self._with_rewards and self._reward is not None:
             rewards = memories.require_finite(self._reward()['reward'], 'imagined reward')
             self._by_step(self._rewards)[k, m, self._step] = rewards[: len(rows_R)]

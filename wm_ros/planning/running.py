@@ -253,7 +253,8 @@ class Running:
                 return  # the answer is more urgent
             some = places[first : first + self._book.batch]
             latents_NCHW = np.stack([latents_KMTCHW[k, 0, step] for k, step in some])
-            for (k, step), image_HWC in zip(some, self._book.decode(latents_NCHW), strict=True):
+            images = self._book.decode(latents_NCHW, self.query.start.memory)
+            for (k, step), image_HWC in zip(some, images, strict=True):
                 ahead = self.query.start.frames_ahead(step + 1)
                 self._ready.append(ImaginedFrame(k, step, ahead, image_HWC))
             self._decode_units_done += 1
