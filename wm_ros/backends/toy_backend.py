@@ -11,6 +11,8 @@ Axes: B batch, C channels, H W cells or pixels, A action, D noise draws.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from wm_ros.backends.base import Bound, GraphInputs, GraphOutputs, check_bound
@@ -50,7 +52,12 @@ def run_toy(model: ModelConfig, graph: str, inputs: GraphInputs) -> GraphOutputs
         return {'latent': _encode(model, inputs['image'])}
     if graph == 'decode':
         cells = inputs['latent'][:, :COLOURS]
-        return {'image': cells.repeat(model.downsample, axis=2).repeat(model.downsample, axis=3)}
+        image = cells.repeat(model.downsample, axis=2).repeat(model.downsample, axis=3)
+        if model.reference:  # half of what was seen, where something was
+            frame = _pixels(model, inputs['latent'])
+            seen = np.abs(frame).max((1, 2, 3), keepdims=True) > 0
+            image = np.where(seen, (image + frame) / 2, image)
+        return {'image': image}
     if graph == 'predict':
         last = inputs[memory_input('latents')][:, 0]
         move = inputs['action'].mean(1) - 0.5 * inputs[memory_input('action')].mean(1)
@@ -79,10 +86,17 @@ def _encode(model: ModelConfig, image_BCHW: FloatArray) -> FloatArray:
     return latent
 
 
+def _pixels(model: ModelConfig, latent: FloatArray) -> FloatArray:
+    """The last seen frame in a latent's reference, [B, 3, S, S]."""
+    cell, side = model.downsample, model.latent_size
+    cells = latent[:, 2 * model.latent_channels :].reshape(-1, COLOURS, cell, cell, side, side)
+    return cells.transpose(0, 1, 4, 2, 5, 3).reshape(-1, COLOURS, side * cell, side * cell)
+
+
 def _write(model: ModelConfig, inputs: GraphInputs) -> GraphOutputs:
     whole, gate = inputs['latent'], inputs['gate']
     latent = whole[:, : model.latent_channels]
-    after: dict[str, FloatArray] = {
+    after: dict[str, Any] = {
         'latents': np.stack([latent, inputs[memory_input('latents')][:, 0]], 1),
         'action': inputs['action'].copy(),
     }
