@@ -92,6 +92,8 @@ def export_package(
     require_name(name)
     _require_replaceable(out_dir)
     told = Sampler.from_dict(sampler)
+    if tokenizer_package is not None and world_model.config.reference:
+        raise PackageError(f'{name}: its decoder is of this model alone, no tokenizer to share')
     # Everything that can be refused without exporting is refused here.
     draft = Manifest(
         name=name,

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tiny_models import PROVENANCE, SAMPLERS, randomise, tiny_config, tiny_contract
 
 from export.graphs import runner
+from export.to_onnx import export_package
 from models.autoencoder import Autoencoder
 from models.rounding import round_to_fp16
 from models.world_model import LatentWorldModel
 from wm_ros import memory as memories
 from wm_ros import parity
 from wm_ros.backends import Backend, resolve_backend
+from wm_ros.manifest import PackageError
 from wm_ros.model_package import ModelPackage
 from wm_ros.parity_long import check_long
 from wm_ros.world_model import WorldModel
@@ -180,3 +186,33 @@ def test_the_state_stays_finite_and_bounded_over_10000_frames_of_noise(export: E
     assert memory.frames == 10_000
     assert memory.nbytes == package.manifest.state_bytes
     assert 0 < max(norms[5:]) < 1.5 * max(norms[:5])
+
+
+def test_engines_agree_on_a_model_that_starts_from_the_last_frame(tmp_path: Path) -> None:
+    config = replace(tiny_config('ttt'), change_std=0.3, action_gain=8.0, reference=True)
+    torch.manual_seed(0)
+    world_model, tokenizer = LatentWorldModel(config).eval(), Autoencoder(config).eval()
+    for seed, module in enumerate((world_model, tokenizer)):
+        randomise(module, seed)
+
+    def exported(**options: Path) -> ModelPackage:
+        return export_package(
+            world_model, tokenizer, tmp_path / 'own', name='own',
+            contract=tiny_contract().to_dict(), sampler=SAMPLERS['ttt'].to_dict(),
+            renderer=None, provenance=PROVENANCE, **options)
+
+    package = exported()
+    assert package.model == config
+    inputs = parity.make_inputs(package.model, package.sampler, frames=40, seed=1)
+    for module in (world_model, tokenizer):
+        round_to_fp16(module)
+    modules = runner(world_model, tokenizer, package.sampler)
+    expected = parity.record(package.model, modules, inputs)
+    codes = expected['predictions'][:, : config.latent_channels]
+    assert np.abs(np.diff(codes, axis=0)).max() > 0.1
+    for kind, precision in ENGINES:
+        found = parity.record(package.model, engine(package, kind, precision).run, inputs)
+        errors = parity.max_abs(expected, found)
+        assert max(errors.values()) < 1e-3, (kind, errors)
+    with pytest.raises(PackageError, match='no tokenizer to share'):
+        exported(tokenizer_package=tmp_path)
