@@ -24,7 +24,7 @@ from wm_ros.parity import RunGraph
 class Encode(nn.Module):
     """`image` -> `latent`."""
 
-    def __init__(self, autoencoder: Autoencoder, reference: bool) -> None:
+    def __init__(self, autoencoder: Autoencoder, reference: bool = False) -> None:
         super().__init__()
         self.autoencoder, self.reference = autoencoder, reference
 

@@ -503,7 +503,7 @@ def fitting_sizes(model: ModelConfig) -> list[int]:
 
 def scaled(recipe: Recipe, effort: float) -> Recipe:
     """Return the recipe with every stage's steps times `effort`, above 0: a trial, or a longer
-    run.
+    run. Clips that futures are imagined over are as many times more or fewer.
     """
 
     def steps(count: int) -> int:
@@ -515,5 +515,9 @@ def scaled(recipe: Recipe, effort: float) -> Recipe:
         teachers=tuple(replace(stage, steps=steps(stage.steps)) for stage in recipe.teachers),
         student=replace(recipe.student, steps=steps(recipe.student.steps)),
         compositor=recipe.compositor
-        and replace(recipe.compositor, steps=steps(recipe.compositor.steps)),
+        and replace(
+            recipe.compositor,
+            steps=steps(recipe.compositor.steps),
+            clips=steps(recipe.compositor.clips),
+        ),
     )

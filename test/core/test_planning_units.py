@@ -54,7 +54,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return done
 
 
-def len_of_second(_: object, rows: Any) -> int:
+def len_of_second(_: object, rows: Any, *_rest: object) -> int:
     return len(rows)
 
 
