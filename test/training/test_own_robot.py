@@ -20,7 +20,15 @@ from models.world_model import LatentWorldModel
 from training import main, optimise, own_robot, recipes
 from training.optimise import average_into
 from training.origin import OriginError, find_origin, shapes_for, take
-from training.recipes import FINE, REAL, TeacherStage, TokenizerStage, real_recipe, scaled
+from training.recipes import (
+    FINE,
+    REAL,
+    CompositorStage,
+    TeacherStage,
+    TokenizerStage,
+    real_recipe,
+    scaled,
+)
 from wm_ros import cli, cli_train
 from wm_ros.backends import resolve_backend
 from wm_ros.bag import BagRecorder, iter_steps
@@ -42,9 +50,11 @@ SMALL = replace(
     ),
     tokenizer=TokenizerStage(steps=4, batch=8),
     teachers=(TeacherStage(steps=4, clips=2, frames=32, loss_frames=4, ahead=2, event_share=0.0),),
-    student=replace(REAL.student, steps=2, clips=2, frames=32, loss_frames=4, ahead=2),
+    student=replace(REAL.student, steps=2, clips=2, frames=32, loss_frames=4, ahead=2, rollout=3),
+    compositor=CompositorStage(steps=2, batch=4, clips=2, starts=2, ahead=4),
+    variants=1,
 )
-STEPS = 4 + 4 + 2
+STEPS = 4 + 4 + 2 + 2
 
 
 def two_eyed(name: str, joints: int = 11) -> StreamContract:
