@@ -378,7 +378,7 @@ REAL = replace(
     teachers=(
         TeacherStage(
             name='teacher_near',
-            steps=600,
+            steps=1400,
             clips=6,
             frames=48,
             loss_frames=4,
@@ -394,7 +394,7 @@ REAL = replace(
         ),
         TeacherStage(
             name='teacher_far',
-            steps=150,
+            steps=200,
             clips=4,
             frames=192,
             loss_frames=4,
@@ -412,7 +412,7 @@ REAL = replace(
     ),
     student=StudentStage(
         method='ode',
-        steps=120,
+        steps=150,
         clips=4,
         frames=192,
         loss_frames=4,
