@@ -8,6 +8,7 @@ is lost in the file.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -24,6 +25,8 @@ OPSET = 20
 BATCH = 2
 SMALLEST_FP16 = 64
 NO_LIMIT = 10**9
+# For every graph it names the operators of torchvision that it does without.
+logging.getLogger('torch.onnx').setLevel(logging.ERROR)
 
 
 def write_onnx(module: nn.Module, signature: GraphSignature, path: Path) -> None:

@@ -107,5 +107,6 @@ def practice_bags(paths: Sequence[Path], hold_out: str | None) -> list[Path]:
     kept = [path for name, path in bags.items() if name not in held_out]
     if not kept:
         raise FileNotFoundError(f'{shown}: no bag folders to train on')
-    console.print('held out:', ', '.join(sorted(held_out)) or 'nothing')
+    if held_out:
+        console.print('held out:', ', '.join(sorted(held_out)))
     return kept

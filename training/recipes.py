@@ -378,7 +378,7 @@ REAL = replace(
     teachers=(
         TeacherStage(
             name='teacher_near',
-            steps=1400,
+            steps=1200,
             clips=6,
             frames=48,
             loss_frames=4,
