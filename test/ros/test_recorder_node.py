@@ -9,17 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_profile_sensor_data,
+)
 from robot import PERIOD_NS, Child, Robot
+from std_msgs.msg import String
 from trajectory_msgs.msg import MultiDOFJointTrajectory
 from wm_ros_msgs.msg import Prediction
 
 from wm_ros.bag import BagRecorder, bag_info, recover
+from wm_ros.bag.raw import raw_topics
 from wm_ros.bag.read import iter_messages
 from wm_ros.bag.stamps import read_stamp_ns, with_stamp
 from wm_ros.config import CAMERA_TOPIC, COMMAND_TOPIC, PREDICTION_TOPIC
 from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import convert
 from wm_ros.nodes.logs import read_log
+from wm_ros.nodes.offered import offered
 
 pytestmark = pytest.mark.ros
 
@@ -104,6 +113,32 @@ def test_a_topic_of_unknown_type_is_left_out_and_said_once(
     assert text.count(odd_text) == text.count('/odd') == 1, text
     assert 'Traceback' not in text
     assert {t.name: t.messages for t in bag_info(bag).topics} == {CAMERA_TOPIC: len(stamps)}
+
+
+def test_keeps_how_a_topic_was_offered(tmp_path: Path) -> None:
+    bag = tmp_path / 'bag'
+    latching = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    with (
+        Robot(publishes=False) as robot,
+        Child('recorder', tmp_path / 'log', out=str(bag), topics=('/static', '/weak')) as child,
+    ):
+        static = robot.node.create_publisher(String, '/static', latching)
+        weak = robot.node.create_publisher(String, '/weak', qos_profile_sensor_data)
+        static.publish(String(data='the table'))  # nobody may listen yet
+        robot.until(weak.get_subscription_count, 'the recorder listens')
+        robot.spin(0.5)  # the other side may see the match later
+        weak.publish(String(data='a gust'))
+        robot.spin(0.5)
+        assert child.stop(signal.SIGTERM) == 0, child.log.read_text()
+    kept = {name: offered(topic.offers) for name, topic in raw_topics(bag).items()}
+    latches = DurabilityPolicy.TRANSIENT_LOCAL, ReliabilityPolicy.RELIABLE
+    assert (kept['/static'].durability, kept['/static'].reliability) == latches
+    lossy = DurabilityPolicy.VOLATILE, ReliabilityPolicy.BEST_EFFORT
+    assert (kept['/weak'].durability, kept['/weak'].reliability) == lossy
+    assert {topic.name: topic.messages for topic in bag_info(bag).topics} == {
+        '/static': 1,
+        '/weak': 1,
+    }
 
 
 def test_records_predictions_and_when_they_arrived(tmp_path: Path) -> None:

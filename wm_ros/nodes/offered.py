@@ -1,14 +1,23 @@
-"""What a player offers a topic with: what the robot's publishers offered, as far as the bag tells.
+"""What a player offers a topic with: what the robot's publishers offered, as far as the bag tells;
+and what a recorder has to keep for that.
 
-In: profiles of `bag/offers.py`. Out: one profile of ROS.
+In: profiles of `bag/offers.py`, or of ROS. Out: one profile of ROS, or one for a bag.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosReliability
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 
 DEPTH, MANY = 10, 1000  # messages kept: where the bag does not say; by those who keep all
 
@@ -32,6 +41,27 @@ def offered(offers: Sequence[Qos]) -> QoSProfile:
         reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latching else DurabilityPolicy.VOLATILE,
     )
+
+
+def recorded(profile: QoSProfile) -> Qos:
+    """Return what one publisher offers as a bag keeps it. Names and numbers of the policies are
+    the same; history and depth are not announced over the network, so they are mostly unknown.
+    """
+    return Qos(
+        history=QosHistory(profile.history.value),
+        depth=profile.depth,
+        reliability=QosReliability(profile.reliability.value),
+        durability=QosDurability(profile.durability.value),
+        deadline=_time(profile.deadline),
+        lifespan=_time(profile.lifespan),
+        liveliness=QosLiveliness(profile.liveliness.value),
+        liveliness_lease_duration=_time(profile.liveliness_lease_duration),
+        avoid_ros_namespace_conventions=profile.avoid_ros_namespace_conventions,
+    )
+
+
+def _time(duration: Duration) -> QosTime:
+    return QosTime(*divmod(duration.nanoseconds, 10**9))
 
 
 def _depth(offer: Qos) -> int:

@@ -19,11 +19,13 @@ from rclpy.serialization import deserialize_message
 from wm_ros_msgs.msg import Prediction
 
 from wm_ros.bag import BagError, BagRecorder
+from wm_ros.bag.offers import offers_text
 from wm_ros.config import RecorderConfig
 from wm_ros.messages import stamp_to_ns
 from wm_ros.nodes import params, spin
 from wm_ros.nodes.convert import message_class
 from wm_ros.nodes.logs import CsvLog
+from wm_ros.nodes.offered import recorded
 
 DISCOVERY_PERIOD_S = 0.1
 FLUSH_PERIOD_S = 0.5
@@ -70,7 +72,8 @@ class RecorderNode(Node):
             if len(names) > 1:
                 raise BagError(f'published as {", ".join(names)}')
             kind = message_class(type_name)
-            self.bag.add_topic(topic, type_name)
+            offers = [recorded(info.qos_profile) for info in publishers]
+            self.bag.add_topic(topic, type_name, qos=offers_text(offers))
         except ValueError as error:  # BagError is one
             self.get_logger().warning(f'{topic} is not recorded: {error}')
             return
