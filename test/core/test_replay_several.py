@@ -161,12 +161,24 @@ def test_two_bags_give_a_folder_each_and_a_page_over_both(
     assert summary['pooled'] == json.loads(json.dumps(pool(found)))
     assert [bag['steps'] for bag in summary['bags']] == [90, 60]
     assert summary['complete'] and len(summary['verdicts']) == 4
+    for bag, metrics in zip(summary['bags'], found, strict=True):
+        alone = [str(verdict) for verdict in verdicts(pool([metrics]))]
+        told = [one['question'] for one in bag['verdicts']]
+        assert [line.split(':')[0] for line in alone] == told, 'of every bag'
     assert str(tmp_path) not in json.dumps(summary)
     page = (out / 'index.html').read_text()
     assert 'href="a/report.html"' in page and 'href="b/report.html"' in page
     assert page.count('<img') >= 2 * 2 + 1 and page.index('<img') < page.index('<table')
     assert summary['notes'] == []
     said = capsys.readouterr().out
+    missed = [
+        f'{bag["name"]} alone {one["question"]}: '
+        for bag in summary['bags']
+        for one in bag['verdicts']
+        if not one['holds']
+    ]
+    assert missed and all(line in said for line in missed), 'what is lost in the mean is said'
+    assert page.count('This bag alone') == len({line.split()[0] for line in missed})
     assert 'bag 1 of 2: a' in said and 'passed psnr@25 < 0' in said
     assert replay(bags, package, out, '--fail-if', 'psnr@25 > 0') == 2
 

@@ -22,11 +22,11 @@ from wm_ros.evaluation.replay_figures import not_finite
 from wm_ros.evaluation.replay_run import DONE, FAILED, INCOMPLETE, REPORT, Order
 from wm_ros.evaluation.replay_strips import future_sheet
 from wm_ros.evaluation.replay_summary import Verdict, pool, verdicts
-from wm_ros.evaluation.replay_summary_page import BagPart, write_summary_page
+from wm_ros.evaluation.replay_summary_page import BagPart, missed_of, write_summary_page
 from wm_ros.evaluation.replay_tally import MODEL
 
 SUMMARY, INDEX = 'summary.json', 'index.html'
-FORMAT = 2  # 2: `not_finite` of packages, bags and every part
+FORMAT = 3  # 2: `not_finite` of packages, bags and every part; 3: `verdicts` of every bag
 SHOWN = ('typical', 'most in motion (1)', 'worst (1)')  # of each bag
 
 
@@ -46,6 +46,11 @@ class _Replayed:
     def not_finite(self) -> int:
         """Outputs of the package under test that were not finite."""
         return self.done.metrics['packages'][MODEL]['not_finite'] if self.done else 0
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Of this bag alone."""
+        return verdicts(pool([self.done.metrics])) if self.done else []
 
 
 def run_several(
@@ -96,7 +101,8 @@ def run_several(
     (out / SUMMARY).write_text(replay_result.text(summary))
     parts = [_part(one) for one in found]
     write_summary_page(out / INDEX, title, pooled, told, judgements, parts, notes)
-    lines = [*warnings_of(pooled), *map(str, told), *map(str, judgements)]
+    alone = [f'{one.name} alone {missed}' for one in found for missed in missed_of(one.verdicts)]
+    lines = [*warnings_of(pooled), *map(str, told), *alone, *map(str, judgements)]
     for line in (*lines, f'look at {out / INDEX}'):
         _print(console, line)
     if any(one.error for one in found):
@@ -148,19 +154,22 @@ def _summary(
                 'steps': one.steps,
                 'not_finite': one.not_finite,
                 'error': one.error,
+                'verdicts': _told(one.verdicts),
             }
             for one in found
         ],
-        'verdicts': [
-            {'question': one.question, 'holds': one.holds, 'detail': one.detail} for one in told
-        ],
+        'verdicts': _told(told),
         'pooled': pooled,
     }
 
 
+def _told(found: Sequence[Verdict]) -> list[dict[str, Any]]:
+    return [{'question': one.question, 'holds': one.holds, 'detail': one.detail} for one in found]
+
+
 def _part(one: _Replayed) -> BagPart:
     if one.done is None:
-        return BagPart(one.name, '', f'not used: {one.error}', {})
+        return BagPart(one.name, '', f'not used: {one.error}', [], {})
     note = f'{one.steps} steps, {one.done.metrics["by_horizon"]["anchors"]} futures'
     if reason := not_finite(one.done.metrics):
         note += f'; {reason}'
@@ -171,7 +180,7 @@ def _part(one: _Replayed) -> BagPart:
         for title, strip in one.done.strips.items()
         if title in SHOWN
     }
-    return BagPart(one.name, f'{one.name}/{REPORT}', note, strips)
+    return BagPart(one.name, f'{one.name}/{REPORT}', note, one.verdicts, strips)
 
 
 def _print(console: Console, line: str) -> None:
