@@ -4,7 +4,7 @@ repository:
     python tools/ship_report.py out/train/report/NAME docs/reports/NAME
 
 The page, `summary.json`, and the page's pictures as WebP files beside it, a quarter of the bytes.
-Pages of single bags and films stay behind, and their links with them. Nothing else is touched.
+Pages of single bags and films stay behind, and their links with them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import base64
 import re
-import shutil
 from pathlib import Path
 
 import cv2
@@ -38,25 +37,26 @@ def main() -> int:
     """Write the small copy and say how large it is."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('report', type=Path, help='folder with index.html and summary.json')
-    parser.add_argument('out', type=Path, help='folder, made anew')
+    parser.add_argument('out', type=Path, help='folder, made if missing; an earlier copy goes')
     options = parser.parse_args()
+    if options.out.resolve() == options.report.resolve():
+        parser.error(f'{options.out} is the report itself')
     page = (options.report / 'index.html').read_text(encoding='utf-8')
-    shutil.rmtree(options.out, ignore_errors=True)
-    options.out.mkdir(parents=True)
-    number = 0
+    files = {'summary.json': (options.report / 'summary.json').read_bytes()}
 
     def beside(found: re.Match[str]) -> str:
-        nonlocal number
-        number += 1
-        name = f'{number:02d}.webp'
-        (options.out / name).write_bytes(webp(base64.b64decode(found[1])))
+        name = f'{len(files):02d}.webp'
+        files[name] = webp(base64.b64decode(found[1]))
         return name
 
-    small = LINK.sub(r'\1', PICTURE.sub(beside, page))
-    (options.out / 'index.html').write_text(small, encoding='utf-8')
-    shutil.copyfile(options.report / 'summary.json', options.out / 'summary.json')
-    size = sum(path.stat().st_size for path in options.out.iterdir())
-    print(f'{options.out}: {number} pictures, {size / 1000:.0f} kB in all')
+    files['index.html'] = LINK.sub(r'\1', PICTURE.sub(beside, page)).encode()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for earlier in options.out.glob('[0-9][0-9].webp'):
+        earlier.unlink()
+    for name, data in files.items():
+        (options.out / name).write_bytes(data)
+    size = sum(map(len, files.values())) / 1000
+    print(f'{options.out}: {len(files) - 2} pictures, {size:.0f} kB in all')
     return 0
 
 

@@ -175,12 +175,21 @@ def test_two_bags_give_a_folder_each_and_a_page_over_both(
         f'{bag["name"]} alone {one["question"]}: '
         for bag in summary['bags']
         for one in bag['verdicts']
-        if not one['holds']
+        if one['holds'] is False
     ]
     assert missed and all(line in said for line in missed), 'what is lost in the mean is said'
     assert page.count('This bag alone') == len({line.split()[0] for line in missed})
     assert 'bag 1 of 2: a' in said and 'passed psnr@25 < 0' in said
     assert replay(bags, package, out, '--fail-if', 'psnr@25 > 0') == 2
+
+
+def test_a_single_bag_used_is_not_judged_twice(
+    tmp_path: Path, package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bags = [write_bag(tmp_path / 'good', 60), write_bag(tmp_path / 'bad', 5, broken=0)]
+    assert replay(bags, package, tmp_path / 'out') == 1
+    assert 'NO' in (said := capsys.readouterr().out) and 'alone' not in said
+    assert 'This bag alone' not in (tmp_path / 'out' / 'index.html').read_text()
 
 
 def test_a_broken_bag_among_good_ones_is_named(

@@ -22,7 +22,7 @@ from wm_ros.evaluation.replay_figures import not_finite
 from wm_ros.evaluation.replay_run import DONE, FAILED, INCOMPLETE, REPORT, Order
 from wm_ros.evaluation.replay_strips import future_sheet
 from wm_ros.evaluation.replay_summary import Verdict, pool, verdicts
-from wm_ros.evaluation.replay_summary_page import BagPart, missed_of, write_summary_page
+from wm_ros.evaluation.replay_summary_page import BagPart, write_summary_page
 from wm_ros.evaluation.replay_tally import MODEL
 
 SUMMARY, INDEX = 'summary.json', 'index.html'
@@ -99,9 +99,10 @@ def run_several(
     title = f'{packages[MODEL]["name"]} over {len(bags)} bags'
     summary = _summary(found, packages, pooled, told) | {'notes': list(notes)}
     (out / SUMMARY).write_text(replay_result.text(summary))
-    parts = [_part(one) for one in found]
+    missed = _missed(found)
+    parts = [_part(one, missed[one.name]) for one in found]
     write_summary_page(out / INDEX, title, pooled, told, judgements, parts, notes)
-    alone = [f'{one.name} alone {missed}' for one in found for missed in missed_of(one.verdicts)]
+    alone = [f'{name} alone {verdict}' for name, lost in missed.items() for verdict in lost]
     lines = [*warnings_of(pooled), *map(str, told), *alone, *map(str, judgements)]
     for line in (*lines, f'look at {out / INDEX}'):
         _print(console, line)
@@ -167,7 +168,16 @@ def _told(found: Sequence[Verdict]) -> list[dict[str, Any]]:
     return [{'question': one.question, 'holds': one.holds, 'detail': one.detail} for one in found]
 
 
-def _part(one: _Replayed) -> BagPart:
+def _missed(found: Sequence[_Replayed]) -> dict[str, list[Verdict]]:
+    """Return by bag the verdicts that do not hold in it; none where one bag is all there is."""
+    alone = sum(one.done is not None for one in found) < 2
+    return {
+        one.name: [] if alone else [told for told in one.verdicts if told.holds is False]
+        for one in found
+    }
+
+
+def _part(one: _Replayed, missed: Sequence[Verdict]) -> BagPart:
     if one.done is None:
         return BagPart(one.name, '', f'not used: {one.error}', [], {})
     note = f'{one.steps} steps, {one.done.metrics["by_horizon"]["anchors"]} futures'
@@ -180,7 +190,7 @@ def _part(one: _Replayed) -> BagPart:
         for title, strip in one.done.strips.items()
         if title in SHOWN
     }
-    return BagPart(one.name, f'{one.name}/{REPORT}', note, one.verdicts, strips)
+    return BagPart(one.name, f'{one.name}/{REPORT}', note, missed, strips)
 
 
 def _print(console: Console, line: str) -> None:

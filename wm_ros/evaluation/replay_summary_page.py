@@ -32,14 +32,14 @@ class BagPart:
         name: of the bag and of its folder.
         link: its page, relative to this one; empty where there is none.
         note: one line: steps, or what went wrong.
-        verdicts: of this bag alone; those that hold are not repeated.
+        missed: what does not hold in this bag alone.
         strips: JPEG by title.
     """
 
     name: str
     link: str
     note: str
-    verdicts: Sequence[Verdict]
+    missed: Sequence[Verdict]
     strips: Mapping[str, bytes]
 
 
@@ -110,14 +110,8 @@ def _bag(bag: BagPart) -> str:
         f'<p>{html.escape(title)}</p>' + pictures.html_image(data, html.escape(title))
         for title, data in bag.strips.items()
     )
-    missed = missed_of(bag.verdicts)
-    alone = f'<p>This bag alone:</p>{_verdicts(missed)}' if missed else ''
+    alone = f'<p>This bag alone:</p>{_verdicts(bag.missed)}' if bag.missed else ''
     return f'<h2>{head}</h2><p>{html.escape(bag.note)}</p>{alone}{"".join(shown)}'
-
-
-def missed_of(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Return the verdicts that do not hold."""
-    return [verdict for verdict in verdicts if not verdict.holds]
 
 
 def _table(horizons: Mapping[str, Any]) -> str:

@@ -72,8 +72,7 @@ class RecorderNode(Node):
             if len(names) > 1:
                 raise BagError(f'published as {", ".join(names)}')
             kind = message_class(type_name)
-            offers = [recorded(info.qos_profile) for info in publishers]
-            self.bag.add_topic(topic, type_name, qos=offers_text(offers))
+            self.bag.add_topic(topic, type_name, qos=self.offers(topic, publishers))
         except ValueError as error:  # BagError is one
             self.get_logger().warning(f'{topic} is not recorded: {error}')
             return
@@ -88,6 +87,16 @@ class RecorderNode(Node):
         )
         self.create_subscription(kind, topic, partial(self.write, topic, type_name), qos, raw=True)
         self.get_logger().info(f'recording {topic} ({type_name})')
+
+    def offers(self, topic: str, publishers: list[Any]) -> str:
+        """Return what the publishers offer as text for the bag; empty, which is said, where that
+        is of a kind unknown to bags. Of publishers that come later the bag does not tell.
+        """
+        try:
+            return offers_text([recorded(info.qos_profile) for info in publishers])
+        except ValueError as error:
+            self.get_logger().warning(f'{topic}: how it is offered is not recorded: {error}')
+            return ''
 
     def write(self, topic: str, type_name: str, data: bytes) -> None:
         """Append one message to the bag; one that cannot be written is lost, which is said."""
